@@ -1,0 +1,2 @@
+//! `flare`.
+fn main() {}

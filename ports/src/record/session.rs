@@ -1,0 +1,119 @@
+use serde::{Deserialize, Serialize};
+
+use super::{Release, Snapshot, Template, User, Workspace};
+use crate::id::{Id, Kind};
+use crate::machine::Epoch;
+use crate::text::Slug;
+use crate::time::Timestamp;
+
+/// Where a session is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SessionState {
+    /// Recorded, never started.
+    Created,
+    /// Its machine is being started.
+    Starting,
+    /// Its machine answers.
+    Running,
+    /// It is being snapshotted and ended.
+    Stopping,
+    /// No machine; the files are kept.
+    Sleeping,
+    /// The last transition did not succeed; [`Session::failure`] says why and what can be done.
+    Failed,
+    /// It is being removed.
+    Deleting,
+}
+
+/// What its people want it to become; the actor works towards it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Goal {
+    /// A running machine.
+    Run,
+    /// A running machine of a new life: stop first.
+    Restart,
+    /// No machine.
+    Sleep,
+    /// No session.
+    Delete,
+}
+
+/// Who else may work in a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sharing {
+    /// Its owner.
+    Private,
+    /// All members of the workspace.
+    Workspace,
+}
+
+/// Why something failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Stable, for programs.
+    pub code: String,
+    /// One sentence, for people.
+    pub message: String,
+    /// What to do.
+    pub hint: String,
+}
+
+/// The keys of a session's machine, sealed by the deployment's master key; committed before the machine starts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionKeys {
+    /// The agent's key of the current epoch, sealed.
+    pub agent: String,
+    /// Seed of the SSH host key, sealed; it stays the same for the session's whole life.
+    pub ssh_host_seed: String,
+}
+
+/// A live machine, or one that sleeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// Key.
+    pub id: Id<Session>,
+    /// The workspace.
+    pub workspace: Id<Workspace>,
+    /// Unique in the workspace.
+    pub name: Slug,
+    /// The template.
+    pub template: Id<Template>,
+    /// The release it is pinned to.
+    pub release: Id<Release>,
+    /// Who made it.
+    pub owner: Id<User>,
+    /// Who else may work in it.
+    pub sharing: Sharing,
+    /// Where it is.
+    pub state: SessionState,
+    /// Where it should go.
+    pub goal: Goal,
+    /// The current life of its machine; 0 before the first.
+    pub epoch: Epoch,
+    /// Its keys.
+    pub keys: SessionKeys,
+    /// The public SSH host key, in OpenSSH's one-line format.
+    pub ssh_host_key: String,
+    /// The newest complete snapshot.
+    pub snapshot: Option<Id<Snapshot>>,
+    /// A snapshot that the next start has to restore, whatever the disk holds.
+    pub restore: Option<Id<Snapshot>>,
+    /// When the current state has to be left at the latest (starting, stopping, deleting).
+    pub deadline: Option<Timestamp>,
+    /// Why it failed.
+    pub failure: Option<Failure>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When the state changed last.
+    pub changed_at: Timestamp,
+    /// Commits so far.
+    pub revision: u64,
+}
+
+impl Kind for Session {
+    const PREFIX: &'static str = "ses";
+    const NOUN: &'static str = "session";
+}

@@ -1,0 +1,42 @@
+//! What the edge and the agent of a machine say to each other, version 1.
+//!
+//! HTTP/1.1 on one listener. Every request carries `Authorization: Bearer KEY` and [`EPOCH_HEADER`]; a wrong key is
+//! 401, another epoch 409. Errors are JSON [`Refusal`]s. Machines outlive servers: the edge speaks this version and
+//! the one before, and unknown fields are ignored on both sides.
+//!
+//! | call | body → answer |
+//! |---|---|
+//! | `GET /ready` | → [`Ready`] |
+//! | `POST /v1/exec` | [`ExecRequest`] → JSON lines of [`ExecOutput`], the last one `exit`, `signal` or `error` |
+//! | `GET /v1/ssh` (WebSocket) | [`SSH_KEY_HEADER`] names the one public key that may log in; binary messages carry the SSH stream |
+//! | `PUT /v1/bundle` | a tar.zst or tar.gz, unpacked into `/workspace` → [`tree::Summary`] |
+//! | `GET /v1/tree` | → [`frame`]d archive of all roots, then [`tree::Summary`] |
+//! | `PUT /v1/tree` | such an archive (unframed): the roots become exactly that tree, verified → [`tree::Summary`] |
+//! | `POST /v1/hooks/start` | runs `on_start` once for this life, in the background → 204 |
+//! | `POST /v1/quiesce` | flushes the roots' file systems → 204 |
+//! | `POST /v1/shutdown` | [`Shutdown`]: TERM, wait, KILL, flush; → 204, then the agent exits 0 |
+
+mod boot;
+mod exec;
+pub mod frame;
+mod ready;
+pub mod tree;
+
+pub use boot::{Boot, Egress};
+pub use exec::{ExecOutput, ExecRequest};
+pub use ready::{Ready, Refusal, Shutdown};
+
+/// The protocol version of this build.
+pub const PROTOCOL: u16 = 1;
+/// The oldest protocol version that this build still speaks.
+pub const OLDEST_PROTOCOL: u16 = 1;
+/// Carries the epoch the caller speaks for, in decimal digits.
+pub const EPOCH_HEADER: &str = "flare-epoch";
+/// Carries the one public key (OpenSSH's one-line format) that may log in on this SSH connection.
+pub const SSH_KEY_HEADER: &str = "flare-ssh-key";
+/// The agent's TCP port where a runtime offers no unix socket; never previewable.
+pub const AGENT_PORT: u16 = 61780;
+/// Where `argv[0]` is this, the process is an agent; the boot pipe is fd 3 and the listening socket fd 4.
+pub const AGENT_ARGV0: &str = "flare-agent";
+/// The longest accepted [`Boot`] message, in bytes.
+pub const BOOT_LIMIT: usize = 1 << 20;
