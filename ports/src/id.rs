@@ -173,7 +173,8 @@ mod tests {
     fn other_kinds_and_malformed_text_are_refused() {
         let id = Id::<Session>::new(Timestamp::from_millis(1), [1; 10]).to_string();
         assert!(id.parse::<Id<Template>>().is_err());
-        for bad in ["", "ses_", "ses_01", "ses_ZZZZZZZZZZZZZZZZZZZZZZZZZZ", "ses_0000000000000000000000000U"] {
+        for bad in ["", "ses_", "ses_01", "ses_ZZZZZZZZZZZZZZZZZZZZZZZZZZ", "ses_0000000000000000000000000U"]
+        {
             assert!(bad.parse::<Id<Session>>().is_err(), "{bad}");
         }
     }

@@ -4,13 +4,26 @@
 //! environment, or decides anything: deciding is `burstflare-core`'s, doing is the adapters'.
 #![forbid(unsafe_code)]
 
+pub mod actor;
 pub mod blob;
+pub mod clock;
+#[cfg(feature = "conformance")]
+pub mod conformance;
+pub mod drive;
 pub mod error;
+pub mod feed;
 pub mod id;
+pub mod limit;
 pub mod machine;
+pub mod mail;
+#[cfg(feature = "memory")]
+pub mod memory;
+pub mod queue;
 pub mod record;
 pub mod secret;
+pub mod store;
 pub mod stream;
 pub mod text;
 pub mod time;
 pub mod wire;
+pub mod workflow;

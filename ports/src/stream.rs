@@ -42,8 +42,9 @@ impl Body {
     /// # Errors
     /// `TooLarge` past `limit` bytes; otherwise what the flow answers.
     pub async fn collect(self, limit: usize, operation: &'static str) -> PortResult<Bytes> {
-        let too_large =
-            || PortError::new(ErrorKind::TooLarge, operation, format!("body over the limit of {limit} bytes"));
+        let too_large = || {
+            PortError::new(ErrorKind::TooLarge, operation, format!("body over the limit of {limit} bytes"))
+        };
         let mut flow = match self {
             Self::Full(bytes) if bytes.len() <= limit => return Ok(bytes),
             Self::Full(_) => return Err(too_large()),

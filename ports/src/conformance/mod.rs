@@ -1,0 +1,1 @@
+//! One suite of named cases that every backend runs.

@@ -1,0 +1,1 @@
+//! Backends in memory, stricter than production.

@@ -1,0 +1,235 @@
+use async_trait::async_trait;
+
+use crate::error::PortResult;
+use crate::id::Id;
+use crate::record::{
+    Build, Effect, Grant, LogChunk, Membership, Principal, Release, SecretHash, Session, SignIn, Snapshot,
+    StoredAudit, StoredEffect, StoredEvent, Template, Ticket, Token, User, Version, Workspace,
+};
+use crate::text::{Email, Label, Slug};
+use crate::time::Timestamp;
+
+/// A page of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// Whether there are more behind the last one.
+    pub more: bool,
+}
+
+/// Users and what proves that somebody is one.
+#[async_trait]
+pub trait Accounts: Send + Sync + 'static {
+    /// The bearer of a token, whatever its state: one query.
+    async fn principal(&self, hash: &SecretHash) -> PortResult<Option<Principal>>;
+    /// A user.
+    async fn user(&self, id: Id<User>) -> PortResult<Option<User>>;
+    /// The user of an address.
+    async fn user_by_email(&self, email: &Email) -> PortResult<Option<User>>;
+    /// A single-use secret, whatever its state.
+    async fn grant(&self, hash: &SecretHash) -> PortResult<Option<Grant>>;
+    /// A sign-in.
+    async fn sign_in(&self, id: Id<SignIn>) -> PortResult<Option<SignIn>>;
+    /// A token, if it is this user's.
+    async fn token(&self, user: Id<User>, id: Id<Token>) -> PortResult<Option<Token>>;
+    /// A user's personal tokens for a workspace that are not revoked.
+    async fn tokens(
+        &self,
+        user: Id<User>,
+        workspace: Id<Workspace>,
+        after: Option<Id<Token>>,
+        limit: usize,
+    ) -> PortResult<Page<Token>>;
+    /// Whether there is any user.
+    async fn any_user(&self) -> PortResult<bool>;
+}
+
+/// Tenants and who belongs to them.
+#[async_trait]
+pub trait Workspaces: Send + Sync + 'static {
+    /// A workspace.
+    async fn workspace(&self, id: Id<Workspace>) -> PortResult<Option<Workspace>>;
+    /// A workspace by name.
+    async fn workspace_by_name(&self, name: &Slug) -> PortResult<Option<Workspace>>;
+    /// A user's place in a workspace.
+    async fn membership(&self, workspace: Id<Workspace>, user: Id<User>) -> PortResult<Option<Membership>>;
+    /// Who belongs to a workspace, with their accounts; ordered by user.
+    async fn members(
+        &self,
+        workspace: Id<Workspace>,
+        after: Option<Id<User>>,
+        limit: usize,
+    ) -> PortResult<Page<(Membership, User)>>;
+    /// The workspaces a user belongs to.
+    async fn workspaces_of(
+        &self,
+        user: Id<User>,
+        after: Option<Id<Workspace>>,
+        limit: usize,
+    ) -> PortResult<Page<(Workspace, Membership)>>;
+    /// The unspent invites of a workspace.
+    async fn invites(
+        &self,
+        workspace: Id<Workspace>,
+        after: Option<Id<Grant>>,
+        limit: usize,
+    ) -> PortResult<Page<Grant>>;
+}
+
+/// Templates and their versions.
+#[async_trait]
+pub trait Templates: Send + Sync + 'static {
+    /// A template.
+    async fn template(&self, workspace: Id<Workspace>, id: Id<Template>) -> PortResult<Option<Template>>;
+    /// A template by name.
+    async fn template_by_name(&self, workspace: Id<Workspace>, name: &Slug) -> PortResult<Option<Template>>;
+    /// A workspace's templates.
+    async fn templates(
+        &self,
+        workspace: Id<Workspace>,
+        after: Option<Id<Template>>,
+        limit: usize,
+    ) -> PortResult<Page<Template>>;
+    /// A version.
+    async fn version(&self, workspace: Id<Workspace>, id: Id<Version>) -> PortResult<Option<Version>>;
+    /// A version by label.
+    async fn version_by_label(
+        &self,
+        workspace: Id<Workspace>,
+        template: Id<Template>,
+        label: &Label,
+    ) -> PortResult<Option<Version>>;
+    /// A template's versions.
+    async fn versions(
+        &self,
+        workspace: Id<Workspace>,
+        template: Id<Template>,
+        after: Option<Id<Version>>,
+        limit: usize,
+    ) -> PortResult<Page<Version>>;
+}
+
+/// Builds and their logs.
+#[async_trait]
+pub trait Builds: Send + Sync + 'static {
+    /// A build.
+    async fn build(&self, workspace: Id<Workspace>, id: Id<Build>) -> PortResult<Option<Build>>;
+    /// A workspace's builds.
+    async fn builds(
+        &self,
+        workspace: Id<Workspace>,
+        after: Option<Id<Build>>,
+        limit: usize,
+    ) -> PortResult<Page<Build>>;
+    /// The pieces of an attempt's log that hold bytes at or behind `from`, in order.
+    async fn log_chunks(
+        &self,
+        workspace: Id<Workspace>,
+        build: Id<Build>,
+        attempt: u32,
+        from: u64,
+        limit: usize,
+    ) -> PortResult<Page<LogChunk>>;
+    /// Builds of all workspaces that wait or run, with their deadline passed, oldest id first: for reconcile.
+    async fn overdue_builds(
+        &self,
+        now: Timestamp,
+        after: Option<Id<Build>>,
+        limit: usize,
+    ) -> PortResult<Page<Build>>;
+}
+
+/// The history of what was current.
+#[async_trait]
+pub trait Releases: Send + Sync + 'static {
+    /// A release.
+    async fn release(&self, workspace: Id<Workspace>, id: Id<Release>) -> PortResult<Option<Release>>;
+    /// A workspace's releases, or a template's.
+    async fn releases(
+        &self,
+        workspace: Id<Workspace>,
+        template: Option<Id<Template>>,
+        after: Option<Id<Release>>,
+        limit: usize,
+    ) -> PortResult<Page<Release>>;
+}
+
+/// Sessions and the tickets into them.
+#[async_trait]
+pub trait Sessions: Send + Sync + 'static {
+    /// A session.
+    async fn session(&self, workspace: Id<Workspace>, id: Id<Session>) -> PortResult<Option<Session>>;
+    /// A session by name.
+    async fn session_by_name(&self, workspace: Id<Workspace>, name: &Slug) -> PortResult<Option<Session>>;
+    /// A workspace's sessions.
+    async fn sessions(
+        &self,
+        workspace: Id<Workspace>,
+        after: Option<Id<Session>>,
+        limit: usize,
+    ) -> PortResult<Page<Session>>;
+    /// Sessions of all workspaces that have a machine or a way to go (state other than created, sleeping and
+    /// failed, or a goal they have not reached), oldest id first: for reconcile.
+    async fn restless_sessions(&self, after: Option<Id<Session>>, limit: usize) -> PortResult<Page<Session>>;
+    /// A ticket, whatever its state. Its text is the only thing known about it, so this one is not scoped.
+    async fn ticket(&self, hash: &SecretHash) -> PortResult<Option<Ticket>>;
+}
+
+/// Snapshots.
+#[async_trait]
+pub trait Snapshots: Send + Sync + 'static {
+    /// A snapshot.
+    async fn snapshot(&self, workspace: Id<Workspace>, id: Id<Snapshot>) -> PortResult<Option<Snapshot>>;
+    /// A session's snapshots.
+    async fn snapshots(
+        &self,
+        workspace: Id<Workspace>,
+        session: Id<Session>,
+        after: Option<Id<Snapshot>>,
+        limit: usize,
+    ) -> PortResult<Page<Snapshot>>;
+}
+
+/// What happened: events and audit.
+#[async_trait]
+pub trait Journal: Send + Sync + 'static {
+    /// A workspace's events behind `after`, oldest first.
+    async fn events(
+        &self,
+        workspace: Id<Workspace>,
+        after: u64,
+        limit: usize,
+    ) -> PortResult<Vec<StoredEvent>>;
+    /// The sequence number of a workspace's newest event; 0 where there is none.
+    async fn last_event(&self, workspace: Id<Workspace>) -> PortResult<u64>;
+    /// A workspace's audit lines (of its data) before `before`, newest first.
+    async fn audit(
+        &self,
+        workspace: Id<Workspace>,
+        before: Option<u64>,
+        limit: usize,
+    ) -> PortResult<Page<StoredAudit>>;
+}
+
+/// Effects that wait to be delivered. Both outboxes are served; `workspace` of the answer tells which.
+#[async_trait]
+pub trait Outbox: Send + Sync + 'static {
+    /// Effects due at `now`, oldest first, of one workspace or of everything.
+    async fn due(
+        &self,
+        workspace: Option<Id<Workspace>>,
+        now: Timestamp,
+        limit: usize,
+    ) -> PortResult<Vec<StoredEffect>>;
+    /// Forgets a delivered effect; one that is gone already is no error.
+    async fn settle(&self, effect: &StoredEffect) -> PortResult<()>;
+    /// Tries it again later; counts the attempt.
+    async fn postpone(&self, effect: &StoredEffect, due_at: Timestamp) -> PortResult<()>;
+    /// Removes tickets, grants and tokens that expired before `before`, at most `limit` of each; answers how many.
+    async fn sweep_expired(&self, before: Timestamp, limit: usize) -> PortResult<u64>;
+    /// Effects not delivered yet, in all: for doctor and reports.
+    async fn backlog(&self) -> PortResult<u64>;
+    /// Whether an effect of this kind waits for the workspace: for tests and doctor.
+    async fn waiting(&self, workspace: Id<Workspace>, effect: &Effect) -> PortResult<bool>;
+}
