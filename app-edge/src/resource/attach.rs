@@ -1,0 +1,64 @@
+use std::collections::BTreeMap;
+
+use burstflare_ports::record::TicketPurpose;
+use burstflare_ports::secret::Secret;
+use burstflare_ports::time::Timestamp;
+use burstflare_ports::wire;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::Session;
+use super::schema::PurposeWord;
+
+/// Asks for a way into a running session.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AttachRequest {
+    /// What for.
+    #[schema(value_type = PurposeWord)]
+    pub purpose: TicketPurpose,
+    /// The public key that may log in, in OpenSSH's one-line format.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh_key: Option<String>,
+}
+
+/// A single-use ticket.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Attached {
+    /// Goes into the `ticket` parameter of [`Self::url_path`]; good for one connection.
+    #[schema(value_type = String)]
+    pub ticket: Secret<String>,
+    /// From when on it is refused.
+    #[schema(value_type = String, format = DateTime)]
+    pub expires_at: Timestamp,
+    /// Path of the WebSocket, without the ticket.
+    pub url_path: String,
+    /// The session.
+    pub session: Session,
+    /// Its public SSH host key, in OpenSSH's one-line format.
+    pub ssh_host_key: String,
+}
+
+/// Runs one command, without a terminal, with an empty standard input.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExecRequest {
+    /// Program and arguments: 1 to 1,024 items, together at most 128 KiB.
+    #[schema(min_items = 1, max_items = 1024)]
+    pub argv: Vec<String>,
+    /// Working folder, absolute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cwd: Option<String>,
+    /// Additional variables.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// After so many milliseconds the command is killed; at most 24 hours, default one hour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+}
+
+impl From<ExecRequest> for wire::ExecRequest {
+    fn from(request: ExecRequest) -> Self {
+        Self { argv: request.argv, cwd: request.cwd, env: request.env, timeout_ms: request.timeout_ms }
+    }
+}

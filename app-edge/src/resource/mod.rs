@@ -1,0 +1,38 @@
+//! The API's resources: what requests and answers look like as JSON, one file per aggregate.
+//!
+//! Requests refuse fields they do not know. Answers may grow fields, so readers ignore unknown ones.
+
+mod account;
+mod attach;
+mod audit;
+mod build;
+mod event;
+mod member;
+mod page;
+mod problem;
+mod release;
+pub mod schema;
+mod server;
+mod session;
+mod snapshot;
+mod template;
+mod token;
+mod version;
+mod workspace;
+
+pub use account::{Me, RecoverRequest, RefreshRequest, RegisterRequest, Registered, SignedIn, Tokens, User};
+pub use attach::{AttachRequest, Attached, ExecRequest};
+pub use audit::AuditLine;
+pub use build::Build;
+pub use event::Event;
+pub use member::Member;
+pub use page::Page;
+pub use problem::{Failure, Problem, Warning};
+pub use release::{PromoteRequest, Release};
+pub use server::{Health, Probe, Ready, Runtime};
+pub use session::{CreateSession, RestartRequest, Session};
+pub use snapshot::Snapshot;
+pub use template::{CreateTemplate, Template};
+pub use token::{CreateToken, CreatedToken, Token};
+pub use version::{Bundle, CreateVersion, Layer, Uploaded, Version};
+pub use workspace::{SwitchedWorkspace, Workspace, WorkspaceMembership};

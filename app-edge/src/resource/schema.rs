@@ -1,0 +1,52 @@
+//! OpenAPI schemas of words that records define. They exist for the document alone: the values themselves are the
+//! records' own types, and each list below stops compiling when a record gains a word.
+
+use burstflare_ports::machine::{Enforcement, Isolation};
+use burstflare_ports::record::{
+    BuildState, Goal, ReleaseCause, Role, Scope, SessionState, Sharing, SnapshotKind, SnapshotState,
+    TicketPurpose, VersionState,
+};
+use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
+
+macro_rules! words {
+    ($($schema:ident is $record:ident named $name:literal: $($variant:ident)+;)+) => {$(
+        #[doc = concat!("The words of a ", $name, ".")]
+        #[derive(Debug)]
+        pub struct $schema;
+
+        impl PartialSchema for $schema {
+            fn schema() -> RefOr<Schema> {
+                let words = [$($record::$variant),+].map(|word| serde_json::to_value(word).unwrap_or_default());
+                ObjectBuilder::new()
+                    .schema_type(SchemaType::Type(Type::String))
+                    .enum_values(Some(words))
+                    .into()
+            }
+        }
+        impl ToSchema for $schema {
+            fn name() -> std::borrow::Cow<'static, str> {
+                $name.into()
+            }
+        }
+        const _: fn($record) = |word| match word { $($record::$variant => (),)+ };
+    )+};
+}
+
+words! {
+    BuildStateWord is BuildState named "BuildState": Queued Running Succeeded Failed Cancelled;
+    EnforcementWord is Enforcement named "Enforcement": Enforced Watched None;
+    GoalWord is Goal named "SessionGoal": Run Sleep Delete;
+    IsolationWord is Isolation named "Isolation": Sandbox Container Process;
+    PurposeWord is TicketPurpose named "TicketPurpose": Ssh;
+    ReleaseCauseWord is ReleaseCause named "ReleaseCause": Promote Rollback;
+    RoleWord is Role named "Role": Viewer Member Admin Owner;
+    ScopeWord is Scope named "Scope": Read Write Attach;
+    SessionStateWord is SessionState named "SessionState":
+        Created Starting Running Stopping Sleeping Failed Deleting;
+    SharingWord is Sharing named "Sharing": Private Workspace;
+    SnapshotKindWord is SnapshotKind named "SnapshotKind": Auto Manual PreRestore;
+    SnapshotStateWord is SnapshotState named "SnapshotState": Pending Complete Failed;
+    VersionStateWord is VersionState named "VersionState": Draft Building Ready Failed;
+}
