@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::{Release, Snapshot, Template, User, Workspace};
+use super::{Release, Snapshot, Template, User, Version, Workspace};
 use crate::id::{Id, Kind};
 use crate::machine::Epoch;
 use crate::text::Slug;
@@ -32,8 +32,6 @@ pub enum SessionState {
 pub enum Goal {
     /// A running machine.
     Run,
-    /// A running machine of a new life: stop first.
-    Restart,
     /// No machine.
     Sleep,
     /// No session.
@@ -83,6 +81,8 @@ pub struct Session {
     pub template: Id<Template>,
     /// The release it is pinned to.
     pub release: Id<Release>,
+    /// That release's version.
+    pub version: Id<Version>,
     /// Who made it.
     pub owner: Id<User>,
     /// Who else may work in it.
@@ -97,6 +97,8 @@ pub struct Session {
     pub keys: SessionKeys,
     /// The public SSH host key, in OpenSSH's one-line format.
     pub ssh_host_key: String,
+    /// Whether the machine may be ended without asking its agent and without a snapshot (a forced stop).
+    pub force: bool,
     /// The newest complete snapshot.
     pub snapshot: Option<Id<Snapshot>>,
     /// A snapshot that the next start has to restore, whatever the disk holds.

@@ -13,12 +13,14 @@
 //! | `GET /v1/tree` | → [`frame`]d archive of all roots, then [`tree::Summary`] |
 //! | `PUT /v1/tree` | such an archive (unframed): the roots become exactly that tree, verified → [`tree::Summary`] |
 //! | `POST /v1/hooks/start` | runs `on_start` once for this life, in the background → 204 |
-//! | `POST /v1/quiesce` | flushes the roots' file systems → 204 |
+//! | `POST /v1/quiesce` | [`Shutdown`]: ends the user's processes (TERM, wait, KILL) and flushes the roots' file systems; → 204, the agent stays |
 //! | `POST /v1/shutdown` | [`Shutdown`]: TERM, wait, KILL, flush; → 204, then the agent exits 0 |
 
 mod boot;
+pub mod bundle;
 mod exec;
 pub mod frame;
+pub mod path;
 mod ready;
 pub mod tree;
 
@@ -40,3 +42,6 @@ pub const AGENT_PORT: u16 = 61780;
 pub const AGENT_ARGV0: &str = "flare-agent";
 /// The longest accepted [`Boot`] message, in bytes.
 pub const BOOT_LIMIT: usize = 1 << 20;
+
+#[cfg(test)]
+mod golden_tests;

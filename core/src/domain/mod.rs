@@ -1,0 +1,12 @@
+//! Pure rules: no I/O, no time of their own, no randomness.
+
+pub mod build;
+pub mod bundle;
+pub mod manifest;
+pub mod permission;
+pub mod plan;
+pub mod release;
+pub mod seal;
+pub mod session;
+pub mod ssh_key;
+pub mod token_text;

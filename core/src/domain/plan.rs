@@ -1,0 +1,79 @@
+//! Plans: what a workspace may have.
+
+use std::time::Duration;
+
+/// The limits of a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plan {
+    /// Its name.
+    pub name: &'static str,
+    /// Templates, archived ones included.
+    pub templates: u64,
+    /// Versions of one template.
+    pub versions: u64,
+    /// Builds that wait or run.
+    pub builds: u64,
+    /// Sessions.
+    pub sessions: u64,
+    /// Sessions with a machine.
+    pub running: u64,
+    /// Bytes of one uploaded bundle.
+    pub bundle: u64,
+    /// Complete automatic snapshots kept of a session.
+    pub auto_snapshots: usize,
+    /// Bytes of one snapshot's archive.
+    pub snapshot: u64,
+    /// How long one setup step may take.
+    pub step: Duration,
+}
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// One machine, its owner's.
+pub const LOCAL: Plan = Plan {
+    name: "local",
+    templates: 10_000,
+    versions: 1_000,
+    builds: 1_000,
+    sessions: 500,
+    running: 200,
+    bundle: 100 * MIB,
+    auto_snapshots: 2,
+    snapshot: 64 * GIB,
+    step: Duration::from_secs(3600),
+};
+
+/// A shared deployment's default.
+pub const STANDARD: Plan = Plan {
+    name: "standard",
+    templates: 100,
+    versions: 200,
+    builds: 10,
+    sessions: 50,
+    running: 10,
+    bundle: 100 * MIB,
+    auto_snapshots: 2,
+    snapshot: 16 * GIB,
+    step: Duration::from_secs(1800),
+};
+
+/// Small enough for tests to reach every limit.
+pub const TINY: Plan = Plan {
+    name: "tiny",
+    templates: 2,
+    versions: 2,
+    builds: 1,
+    sessions: 2,
+    running: 1,
+    bundle: MIB,
+    auto_snapshots: 1,
+    snapshot: 64 * MIB,
+    step: Duration::from_secs(60),
+};
+
+/// A plan by name. A name that is no longer known has the limits of [`TINY`]: a mistake must not widen anything.
+#[must_use]
+pub fn by_name(name: &str) -> Plan {
+    [LOCAL, STANDARD].into_iter().find(|plan| plan.name == name).unwrap_or(TINY)
+}

@@ -1,0 +1,237 @@
+//! The session's state machine.
+//!
+//! ```text
+//! created ──start──▶ starting ──started──▶ running ──stop──▶ stopping ──stopped──▶ sleeping ──start──▶ starting
+//!                       │                     └──machine lost──▶ sleeping
+//!                       └──start failed──▶ failed ──start──▶ starting         (any) ──delete──▶ deleting ──▶ gone
+//! ```
+//!
+//! A transition names from, event and to; one that is not in [`apply`] is [`Illegal`]. Every waiting state has a
+//! deadline: past it `starting` becomes `failed`, `stopping` is forced, `deleting` is tried again.
+
+use std::time::Duration;
+
+use burstflare_ports::id::Id;
+use burstflare_ports::record::{Failure, Goal, Session, SessionState, Snapshot};
+use burstflare_ports::time::Timestamp;
+
+/// How long a start may take, restoring included.
+pub const START_DEADLINE: Duration = Duration::from_secs(600);
+/// How long a stop may take, its snapshot included.
+pub const STOP_DEADLINE: Duration = Duration::from_secs(900);
+/// After how long a delete is tried again.
+pub const DELETE_RETRY: Duration = Duration::from_secs(30);
+
+/// What happens to a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Somebody wants a running machine.
+    Start,
+    /// Somebody wants it to sleep.
+    Stop,
+    /// Somebody wants it to sleep now, without snapshot and orderly end.
+    ForceStop,
+    /// Somebody wants a machine of a new life.
+    Restart,
+    /// Somebody wants it gone.
+    Delete,
+    /// The machine answers.
+    Started,
+    /// The machine could not be started.
+    StartFailed(Failure),
+    /// The machine has ended, after this snapshot if one could be taken.
+    Stopped {
+        /// The snapshot.
+        snapshot: Option<Id<Snapshot>>,
+        /// What went wrong on the way, if anything did.
+        failure: Option<Failure>,
+    },
+    /// The machine ended by itself.
+    MachineLost(Failure),
+}
+
+impl Event {
+    /// The event's name.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::ForceStop => "force-stop",
+            Self::Restart => "restart",
+            Self::Delete => "delete",
+            Self::Started => "started",
+            Self::StartFailed(_) => "start failed",
+            Self::Stopped { .. } => "stopped",
+            Self::MachineLost(_) => "machine lost",
+        }
+    }
+}
+
+/// An event that has no place in the present state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a session that is {from:?} does not take `{event}`")]
+pub struct Illegal {
+    /// The state.
+    pub from: SessionState,
+    /// The event's name.
+    pub event: &'static str,
+}
+
+/// Whether a transition changes how many machines the workspace runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Running {
+    /// One more: the quota decides.
+    Enters,
+    /// One less.
+    Leaves,
+    /// As before.
+    Same,
+}
+
+/// What an event leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transition {
+    /// The session's next record, its revision counted up.
+    pub next: Session,
+    /// What it does to the number of running machines.
+    pub running: Running,
+    /// Whether anything changed; if not, nothing is to be committed.
+    pub changed: bool,
+}
+
+/// Whether the state counts as having a machine.
+#[must_use]
+pub const fn has_machine(state: SessionState) -> bool {
+    matches!(state, SessionState::Starting | SessionState::Running | SessionState::Stopping)
+}
+
+/// Decides what an event makes of a session.
+///
+/// A start needs a fresh agent key: the caller puts it into the record that comes back when its epoch has grown.
+///
+/// # Errors
+/// When the event has no place in the present state.
+pub fn apply(session: &Session, event: &Event, now: Timestamp) -> Result<Transition, Illegal> {
+    use SessionState::{Created, Deleting, Failed, Running as Runs, Sleeping, Starting, Stopping};
+    let illegal = Illegal { from: session.state, event: event.name() };
+    let mut next = session.clone();
+    match (session.state, event) {
+        (Deleting, Event::Delete)
+        | (Starting | Runs, Event::Start)
+        | (Created | Sleeping | Failed, Event::Stop | Event::ForceStop) => {}
+
+        (Created | Sleeping | Failed, Event::Start | Event::Restart) => begin_start(&mut next, now),
+        // A start that comes during a stop waits its turn: the actor begins it when the stop is done.
+        (Stopping, Event::Start | Event::Restart) => next.goal = Goal::Run,
+
+        (Starting | Runs, Event::Stop) => begin_stop(&mut next, Goal::Sleep, now),
+        (Starting | Runs, Event::Restart) => begin_stop(&mut next, Goal::Run, now),
+        (Starting | Runs, Event::ForceStop) => {
+            begin_stop(&mut next, Goal::Sleep, now);
+            next.force = true;
+        }
+        (Stopping, Event::Stop) => next.goal = Goal::Sleep,
+        (Stopping, Event::ForceStop) => {
+            next.goal = Goal::Sleep;
+            next.force = true;
+        }
+
+        (Created | Starting | Runs | Stopping | Sleeping | Failed, Event::Delete) => {
+            enter(&mut next, Deleting, now);
+            next.goal = Goal::Delete;
+            next.deadline = Some(now.after(DELETE_RETRY));
+        }
+
+        (Starting, Event::Started) => {
+            enter(&mut next, Runs, now);
+            next.failure = None;
+            next.restore = None;
+        }
+        (Starting, Event::StartFailed(failure)) => {
+            enter(&mut next, Failed, now);
+            next.goal = Goal::Sleep;
+            next.failure = Some(failure.clone());
+        }
+        (Stopping, Event::Stopped { snapshot, failure }) => {
+            enter(&mut next, Sleeping, now);
+            next.snapshot = snapshot.or(session.snapshot);
+            next.failure.clone_from(failure);
+            next.force = false;
+        }
+        (Runs, Event::MachineLost(failure)) => {
+            enter(&mut next, Sleeping, now);
+            next.goal = Goal::Sleep;
+            next.failure = Some(failure.clone());
+        }
+        _ => return Err(illegal),
+    }
+    let running = match (has_machine(session.state), has_machine(next.state)) {
+        (false, true) => Running::Enters,
+        (true, false) => Running::Leaves,
+        _ => Running::Same,
+    };
+    let changed = next != *session;
+    if changed {
+        next.revision += 1;
+    }
+    Ok(Transition { next, running, changed })
+}
+
+fn begin_start(next: &mut Session, now: Timestamp) {
+    enter(next, SessionState::Starting, now);
+    next.goal = Goal::Run;
+    next.force = false;
+    next.failure = None;
+    next.epoch += 1;
+    next.deadline = Some(now.after(START_DEADLINE));
+}
+
+fn begin_stop(next: &mut Session, goal: Goal, now: Timestamp) {
+    enter(next, SessionState::Stopping, now);
+    next.goal = goal;
+    next.deadline = Some(now.after(STOP_DEADLINE));
+}
+
+fn enter(next: &mut Session, state: SessionState, now: Timestamp) {
+    next.state = state;
+    next.changed_at = now;
+    next.deadline = None;
+}
+
+/// What the actor has to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// Nothing, until it is woken.
+    Rest,
+    /// Bring the machine up.
+    BringUp,
+    /// The start took too long: give it up.
+    GiveUpStart,
+    /// Snapshot and end the machine.
+    TakeDown,
+    /// End the machine at once: a stop took too long or is forced.
+    Kill,
+    /// Begin the start that waited for the stop.
+    BeginStart,
+    /// Remove machine, disk, snapshots and record.
+    Remove,
+    /// See whether the machine still lives.
+    Watch,
+}
+
+/// Decides what is next, from the record alone.
+#[must_use]
+pub fn work(session: &Session, now: Timestamp) -> Work {
+    let late = session.deadline.is_some_and(|deadline| deadline <= now);
+    match session.state {
+        SessionState::Starting if late => Work::GiveUpStart,
+        SessionState::Starting => Work::BringUp,
+        SessionState::Stopping if late || session.force => Work::Kill,
+        SessionState::Stopping => Work::TakeDown,
+        SessionState::Sleeping if session.goal == Goal::Run => Work::BeginStart,
+        SessionState::Deleting => Work::Remove,
+        SessionState::Running => Work::Watch,
+        SessionState::Created | SessionState::Sleeping | SessionState::Failed => Work::Rest,
+    }
+}

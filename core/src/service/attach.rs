@@ -1,0 +1,262 @@
+//! Getting into a session: single-use tickets, and commands by API.
+
+use std::time::Duration;
+
+use burstflare_ports::machine::AgentTarget;
+use burstflare_ports::record::{
+    Actor, AuditEntry, Origin, SecretHash, Session, SessionState, Ticket, TicketPurpose,
+};
+use burstflare_ports::secret::Secret;
+use burstflare_ports::store::{ChangeSet, CommitError, Family, Guard, Key, Put, SingleUse, Spend};
+use burstflare_ports::stream::Body;
+use burstflare_ports::time::Timestamp;
+use burstflare_ports::wire::ExecRequest;
+use futures_util::future::{Either, select};
+use futures_util::{StreamExt, pin_mut};
+use serde_json::json;
+
+use super::{Caller, ControlPlane, refusal};
+use crate::domain::permission::{Action, Relation};
+use crate::domain::ssh_key;
+use crate::domain::token_text::{self, Type};
+use crate::error::{Error, Kind, Result};
+
+/// Life of a ticket.
+const TICKET: Duration = Duration::from_secs(60);
+/// How long a request waits for a session that is being started.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// A missed hint costs at most this.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// A wish to get into a session.
+#[derive(Debug, Clone)]
+pub struct Attach {
+    /// What for.
+    pub purpose: TicketPurpose,
+    /// The public key that will log in, in OpenSSH's one-line format.
+    pub ssh_key: Option<String>,
+}
+
+/// A ticket and what its bearer needs to know.
+#[derive(Debug, Clone)]
+pub struct Attachment {
+    /// The single-use text.
+    pub ticket: Secret<String>,
+    /// From when on it is refused.
+    pub expires_at: Timestamp,
+    /// The session, running.
+    pub session: Session,
+}
+
+/// What a ticket opened.
+#[derive(Debug, Clone)]
+pub struct Redeemed {
+    /// Whom to call.
+    pub target: AgentTarget,
+    /// The ticket.
+    pub ticket: Ticket,
+}
+
+impl ControlPlane {
+    /// Makes a ticket into a running session; a session that is just being started is waited for.
+    ///
+    /// # Errors
+    /// `not_running`, `Forbidden`, an unusable key.
+    pub async fn attach(&self, caller: &Caller, session: &str, wish: Attach) -> Result<Attachment> {
+        let ssh_key = match &wish.ssh_key {
+            Some(line) => Some(
+                ssh_key::parse(line).map_err(|error| Error::invalid("ssh_key", error.to_string()))?,
+            ),
+            None => return Err(Error::invalid("ssh_key", "an SSH connection needs the public key that logs in")),
+        };
+        let session = self.running(caller, session).await?;
+        let now = self.now();
+        let text = token_text::compose(Type::Ticket, &self.random()?);
+        let ticket = Ticket {
+            id: self.new_id(now)?,
+            workspace: session.workspace,
+            session: session.id,
+            user: caller.user.id,
+            purpose: wish.purpose,
+            epoch: session.epoch,
+            ssh_key,
+            hash: token_text::hash(&text),
+            created_at: now,
+            expires_at: now.after(TICKET),
+            spent_at: None,
+        };
+        let expires_at = ticket.expires_at;
+        let mut change = ChangeSet::new(Family::Workspace(session.workspace));
+        change.audit.push(caller.audit(
+            self,
+            "session.attach",
+            session.id,
+            json!({ "purpose": wish.purpose, "ticket": ticket.id, "epoch": session.epoch }),
+        ));
+        change.puts.push(Put::Ticket(ticket));
+        self.commit(change).await.map_err(refusal)?;
+        Ok(Attachment { ticket: text, expires_at, session })
+    }
+
+    /// Spends a ticket. It opens the life of the machine it was made for, and no later one.
+    ///
+    /// # Errors
+    /// `Unauthenticated` for everything that is no valid ticket for this session and purpose.
+    pub async fn redeem(
+        &self,
+        text: &Secret<String>,
+        session: &str,
+        purpose: TicketPurpose,
+        origin: Origin,
+    ) -> Result<Redeemed> {
+        let refuse = || {
+            Error::new(
+                Kind::Unauthenticated,
+                "ticket_refused",
+                "The ticket is not valid, was used already, or has expired.",
+                "Ask for a new one: `flare ssh` does that by itself.",
+            )
+        };
+        if token_text::recognise(text.expose()) != Some(Type::Ticket) {
+            return Err(refuse());
+        }
+        let ticket =
+            self.store().ticket(&SecretHash::of(text.expose())).await?.ok_or_else(refuse)?;
+        let record = self.store().session(ticket.workspace, ticket.session).await?.ok_or_else(refuse)?;
+        let named = session == record.id.to_string() || session == record.name.as_str();
+        if ticket.purpose != purpose
+            || !named
+            || record.epoch != ticket.epoch
+            || record.state != SessionState::Running
+        {
+            return Err(refuse());
+        }
+        let now = self.now();
+        let what = SingleUse::Ticket(ticket.id);
+        let mut change = ChangeSet::new(Family::Workspace(ticket.workspace));
+        change.guards.push(Guard::Unspent(what, now));
+        change.guards.push(Guard::Revision(Key::Session(record.id), record.revision));
+        change.spends.push(Spend { what, at: now });
+        change.audit.push((
+            Some(ticket.workspace),
+            AuditEntry {
+                at: now,
+                actor: Actor::User { user: ticket.user, token: None },
+                origin,
+                action: "session.enter".to_owned(),
+                target: record.id.to_string(),
+                detail: json!({ "purpose": purpose, "ticket": ticket.id }),
+            },
+        ));
+        match self.commit(change).await {
+            Ok(()) => Ok(Redeemed { target: self.target(&record)?, ticket }),
+            Err(CommitError::Refused(_)) => Err(refuse()),
+            Err(error) => Err(refusal(error)),
+        }
+    }
+
+    /// Runs a command in a session; the body is JSON lines of [`burstflare_ports::wire::ExecOutput`].
+    ///
+    /// # Errors
+    /// `not_running`, `Forbidden`, malformed input.
+    pub async fn exec(
+        &self,
+        caller: &Caller,
+        session: &str,
+        request: &ExecRequest,
+    ) -> Result<http::Response<Body>> {
+        check(request)?;
+        let session = self.running(caller, session).await?;
+        let mut change = ChangeSet::new(Family::Workspace(session.workspace));
+        change.audit.push(caller.audit(
+            self,
+            "session.exec",
+            session.id,
+            json!({ "program": request.argv.first(), "epoch": session.epoch }),
+        ));
+        self.commit(change).await.map_err(refusal)?;
+        let target = self.target(&session)?;
+        match self.agent_exec(&target, request).await {
+            Ok(response) => Ok(response),
+            Err(error) => {
+                // Perhaps the machine is gone: the actor finds out.
+                self.ports().actors.wake(session.workspace, session.id).await.ok();
+                Err(error.into())
+            }
+        }
+    }
+
+    /// The session, once it runs. Waits for one that is on its way there.
+    async fn running(&self, caller: &Caller, reference: &str) -> Result<Session> {
+        let until = self.now().after(PATIENCE);
+        let mut hints = None;
+        loop {
+            let session = self.find_session(caller.workspace.id, reference).await?;
+            caller.may_session(Action::SessionAttach, &session)?;
+            match session.state {
+                SessionState::Running => return Ok(session),
+                SessionState::Starting if self.now() < until => {}
+                SessionState::Starting => {
+                    return Err(Error::new(
+                        Kind::Timeout,
+                        "start_slow",
+                        "The session is still being started.",
+                        "Try again in a moment.",
+                    )
+                    .after(LOOK));
+                }
+                state => {
+                    return Err(Error::conflict(
+                        "not_running",
+                        format!("The session is {state:?}.").to_lowercase(),
+                        "Start it: `flare session start`.",
+                    ));
+                }
+            }
+            // Listening begins before the record is read again, so that no hint falls in between.
+            if let Some(listening) = &mut hints {
+                let listening: &mut burstflare_ports::feed::Hints = listening;
+                let pause = self.ports().clock.sleep(LOOK);
+                let hint = listening.next();
+                pin_mut!(hint, pause);
+                if let Either::Left((None, _)) = select(hint, pause).await {
+                    self.ports().clock.sleep(LOOK).await;
+                }
+            } else {
+                hints = Some(self.ports().feed.subscribe(session.workspace).await?);
+            }
+        }
+    }
+
+    /// Whether the caller may get into sessions of this workspace at all: asked before a body is read.
+    ///
+    /// # Errors
+    /// `Forbidden`.
+    pub fn may_attach(&self, caller: &Caller) -> Result<()> {
+        caller.may(Action::SessionAttach, Relation::Own)
+    }
+}
+
+fn check(request: &ExecRequest) -> Result<()> {
+    let total: usize = request.argv.iter().map(String::len).sum();
+    if request.argv.is_empty() || request.argv.len() > 1024 || total > 128 << 10 {
+        return Err(Error::invalid("argv", "argv has 1 to 1,024 items and at most 128 KiB"));
+    }
+    let variables: usize = request.env.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if request.env.len() > 256 || variables > 128 << 10 {
+        return Err(Error::invalid("env", "env has at most 256 variables and 128 KiB"));
+    }
+    if request.env.keys().any(|name| name.is_empty() || name.contains(['=', '\0'])) {
+        return Err(Error::invalid("env", "names of variables are not empty and have no ="));
+    }
+    if request.argv.iter().chain(request.env.values()).chain(&request.cwd).any(|text| text.contains('\0')) {
+        return Err(Error::invalid("argv", "texts cannot hold NUL characters"));
+    }
+    if request.cwd.as_ref().is_some_and(|cwd| !cwd.starts_with('/')) {
+        return Err(Error::invalid("cwd", "cwd is an absolute path"));
+    }
+    if request.timeout_ms.is_some_and(|limit| limit == 0 || limit > 86_400_000) {
+        return Err(Error::invalid("timeout_ms", "timeout_ms is 1 to 86,400,000"));
+    }
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! Delivers what commits have promised: at least once, in the background, swept by reconcile.
+
+use std::time::Duration;
+
+use burstflare_ports::error::PortResult;
+use burstflare_ports::id::Id;
+use burstflare_ports::machine::MachineKey;
+use burstflare_ports::queue::Job;
+use burstflare_ports::record::{Effect, StoredEffect, Workspace};
+use burstflare_ports::time::Timestamp;
+
+use super::ControlPlane;
+
+/// Effects delivered in one go.
+const BATCH: usize = 100;
+/// A session is woken at once, in memory; crossing its row off can wait until the start has had its commits.
+const LAZY: Duration = Duration::from_millis(500);
+
+impl ControlPlane {
+    /// Sees to it that fresh effects are delivered soon. Failing is safe: they stand in the outbox.
+    pub(super) async fn deliver_soon(&self, workspace: Id<Workspace>, fresh: &[(Effect, Timestamp)]) {
+        let mut only_wakes = true;
+        for (effect, _) in fresh {
+            if let Effect::WakeSession { session } = effect {
+                if let Err(error) = self.ports().actors.wake(workspace, *session).await {
+                    tracing::debug!(%error, "wake left to the outbox");
+                    only_wakes = false;
+                }
+            } else {
+                only_wakes = false;
+            }
+        }
+        if fresh.is_empty() {
+            return;
+        }
+        let plane = self.clone();
+        let task = Box::pin(async move {
+            if only_wakes {
+                plane.ports().clock.sleep(LAZY).await;
+            }
+            if let Err(error) = plane.deliver(Some(workspace)).await {
+                tracing::warn!(%error, "outbox left to reconcile");
+            }
+        });
+        if let Err(error) = self.ports().background.spawn(task) {
+            tracing::debug!(%error, "outbox left to reconcile");
+        }
+    }
+
+    /// Delivers due effects of a workspace, or of all. Answers how many were delivered.
+    ///
+    /// # Errors
+    /// When the store cannot answer. An effect that fails is put off with back-off and is no error.
+    pub async fn deliver(&self, workspace: Option<Id<Workspace>>) -> PortResult<u64> {
+        let mut delivered = 0;
+        loop {
+            let due = self.store().due(workspace, self.now(), BATCH).await?;
+            let full = due.len() == BATCH;
+            for effect in due {
+                match self.perform(&effect).await {
+                    Ok(()) => {
+                        self.store().settle(&effect).await?;
+                        delivered += 1;
+                    }
+                    Err(error) => {
+                        let wait = Duration::from_secs(1 << effect.attempts.min(8));
+                        tracing::warn!(effect = ?effect.effect, ?error, "effect put off");
+                        self.store().postpone(&effect, self.now().after(wait)).await?;
+                    }
+                }
+            }
+            if !full {
+                return Ok(delivered);
+            }
+        }
+    }
+
+    async fn perform(&self, stored: &StoredEffect) -> PortResult<()> {
+        // All effects so far belong to a workspace; one without has nothing to act on.
+        let Some(workspace) = stored.workspace else { return Ok(()) };
+        match &stored.effect {
+            Effect::WakeSession { session } => self.ports().actors.wake(workspace, *session).await,
+            Effect::RunBuild { build } => {
+                self.ports().queue.enqueue(&Job::RunBuild { workspace, build: *build }, Duration::ZERO).await
+            }
+            Effect::DeleteBlob { blob } => self.ports().blobs.delete(blob).await,
+            Effect::DestroyMachine { owner, epoch } => match owner.parse() {
+                Ok(owner) => {
+                    match self.ports().runtime.destroy(MachineKey { workspace, owner }, *epoch).await {
+                        // A later life has begun: it is not ours to end.
+                        Err(error) if error.kind() == burstflare_ports::error::ErrorKind::Stale => Ok(()),
+                        other => other,
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(%error, owner, "an effect names no machine");
+                    Ok(())
+                }
+            },
+        }
+    }
+}

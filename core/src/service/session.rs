@@ -1,0 +1,297 @@
+//! Sessions: make, see, start, stop, delete.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use burstflare_ports::id::Id;
+use burstflare_ports::record::{
+    Effect, Event as Notice, Goal, Session, SessionKeys, SessionState, Sharing, Version, Workspace,
+};
+use burstflare_ports::store::{Bump, ChangeSet, CommitError, Counter, Family, Guard, Key, Put, Unique};
+use burstflare_ports::text::Slug;
+use serde_json::json;
+
+use super::paging::list;
+use super::{Caller, ControlPlane, List, PageQuery, refusal};
+use crate::domain::permission::{Action, Relation};
+use crate::domain::session::{self as rules, Event, Running, Transition};
+use crate::domain::ssh_key;
+use crate::error::{Error, Result};
+
+/// A wish for a session.
+#[derive(Debug, Clone)]
+pub struct NewSession {
+    /// Its name.
+    pub name: Slug,
+    /// The template, by id or name.
+    pub template: String,
+    /// Who else may work in it.
+    pub sharing: Sharing,
+}
+
+/// A session and what its version's manifest has to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionView {
+    /// The session.
+    pub session: Session,
+    /// Manifest keys that have no effect yet, each with a sentence.
+    pub not_supported_yet: Vec<String>,
+}
+
+impl ControlPlane {
+    /// Makes a session of the template's current release and begins its start.
+    ///
+    /// # Errors
+    /// `name_taken`, `no_release`, `archived`, `quota_exceeded`.
+    pub async fn create_session(&self, caller: &Caller, wish: NewSession) -> Result<Session> {
+        caller.may(Action::SessionCreate, Relation::Own)?;
+        let template = self.find_template(caller.workspace.id, &wish.template).await?;
+        if template.archived_at.is_some() {
+            return Err(super::version::archived());
+        }
+        let release = match template.current_release {
+            Some(id) => self.release_of(template.workspace, id).await?,
+            None => None,
+        };
+        let release = release.ok_or_else(|| {
+            Error::conflict(
+                "no_release",
+                format!("Template `{}` has no release yet.", template.name),
+                "Promote a built version: `flare template promote`.",
+            )
+        })?;
+        let now = self.now();
+        let id: Id<Session> = self.new_id(now)?;
+        let seed = self.random::<32>()?;
+        let sealed_seed = self.seal(template.workspace, &seed_place(id), &seed)?;
+        let created = Session {
+            id,
+            workspace: template.workspace,
+            name: wish.name.clone(),
+            template: template.id,
+            release: release.id,
+            version: release.version,
+            owner: caller.user.id,
+            sharing: wish.sharing,
+            state: SessionState::Created,
+            goal: Goal::Run,
+            epoch: 0,
+            keys: SessionKeys { agent: String::new(), ssh_host_seed: sealed_seed },
+            ssh_host_key: ssh_key::host_key(&seed),
+            force: false,
+            snapshot: None,
+            restore: None,
+            deadline: None,
+            failure: None,
+            created_at: now,
+            changed_at: now,
+            revision: 0,
+        };
+        let step = self.step(&created, &Event::Start)?;
+        let plan = caller.plan();
+        let mut change = ChangeSet::new(Family::Workspace(created.workspace));
+        change.guards = vec![
+            Guard::Free(Unique::SessionName(wish.name.clone())),
+            Guard::Absent(Key::Session(id)),
+            // A template that is archived meanwhile gets no new session.
+            Guard::Revision(Key::Template(template.id), template.revision),
+            Guard::Below { counter: Counter::Sessions, by: 1, limit: plan.sessions },
+            Guard::Below { counter: Counter::Running, by: 1, limit: plan.running },
+        ];
+        change.bumps =
+            vec![Bump { counter: Counter::Sessions, by: 1 }, Bump { counter: Counter::Running, by: 1 }];
+        change.outbox = vec![(Effect::WakeSession { session: id }, now)];
+        change.events = vec![state_event(&step.next)];
+        change.audit.push(caller.audit(
+            self,
+            "session.create",
+            id,
+            json!({ "name": wish.name, "template": template.id, "release": release.id }),
+        ));
+        change.puts = vec![Put::Session(step.next.clone())];
+        self.commit(change).await.map_err(|error| match error {
+            CommitError::Refused(Guard::Free(_)) => Error::conflict(
+                "name_taken",
+                format!("A session called `{}` exists already.", wish.name),
+                "Choose another name, or wake that one: `flare session start`.",
+            ),
+            error => refusal(error),
+        })?;
+        Ok(step.next)
+    }
+
+    /// The sessions of the workspace.
+    ///
+    /// # Errors
+    /// When the store cannot answer.
+    pub async fn sessions(
+        &self,
+        caller: &Caller,
+        page: PageQuery<Id<Session>>,
+    ) -> Result<List<Session, Id<Session>>> {
+        caller.may(Action::Read, Relation::Own)?;
+        let found = self.store().sessions(caller.workspace.id, page.after, page.limit).await?;
+        Ok(list(found, |session| session.id))
+    }
+
+    /// A session by id or name.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn session(&self, caller: &Caller, reference: &str) -> Result<SessionView> {
+        caller.may(Action::Read, Relation::Own)?;
+        let session = self.find_session(caller.workspace.id, reference).await?;
+        let version = self.store().version(session.workspace, session.version).await?;
+        Ok(SessionView { session, not_supported_yet: warnings(version) })
+    }
+
+    /// Wants a running machine. A stop that is under way is waited for.
+    ///
+    /// # Errors
+    /// `session_deleting`, `quota_exceeded`.
+    pub async fn start_session(&self, caller: &Caller, reference: &str) -> Result<Session> {
+        self.steer_session(caller, reference, &Event::Start, Action::SessionControl).await
+    }
+
+    /// Wants the session to sleep; its files are snapshotted first.
+    ///
+    /// # Errors
+    /// `session_deleting`.
+    pub async fn stop_session(&self, caller: &Caller, reference: &str) -> Result<Session> {
+        self.steer_session(caller, reference, &Event::Stop, Action::SessionControl).await
+    }
+
+    /// Ends the machine at once, without snapshot and orderly end: the way out of a stop or start that hangs.
+    ///
+    /// # Errors
+    /// `session_deleting`.
+    pub async fn force_stop_session(&self, caller: &Caller, reference: &str) -> Result<Session> {
+        self.steer_session(caller, reference, &Event::ForceStop, Action::SessionControl).await
+    }
+
+    /// Wants a machine of a new life, of the same release.
+    ///
+    /// # Errors
+    /// `session_deleting`, `quota_exceeded`.
+    pub async fn restart_session(&self, caller: &Caller, reference: &str) -> Result<Session> {
+        self.steer_session(caller, reference, &Event::Restart, Action::SessionControl).await
+    }
+
+    /// Wants the session gone, with its files and snapshots.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn delete_session(&self, caller: &Caller, reference: &str) -> Result<Session> {
+        self.steer_session(caller, reference, &Event::Delete, Action::SessionManage).await
+    }
+
+    async fn steer_session(
+        &self,
+        caller: &Caller,
+        reference: &str,
+        event: &Event,
+        action: Action,
+    ) -> Result<Session> {
+        self.commit_decided(|| async move {
+            let session = self.find_session(caller.workspace.id, reference).await?;
+            caller.may_session(action, &session)?;
+            let step = self.step(&session, event)?;
+            if !step.changed {
+                return Ok((None, step.next));
+            }
+            let limit = caller.plan().running;
+            let mut change = self.session_change(&session, &step, limit);
+            change.audit.push(caller.audit(
+                self,
+                &format!("session.{}", event.name()),
+                session.id,
+                json!({ "from": session.state, "to": step.next.state }),
+            ));
+            Ok((Some(change), step.next))
+        })
+        .await
+    }
+
+    /// A transition, with a fresh agent key where a new life begins.
+    pub(super) fn step(&self, session: &Session, event: &Event) -> Result<Transition> {
+        let mut step = rules::apply(session, event, self.now()).map_err(|illegal| {
+            Error::conflict(
+                "session_deleting",
+                format!("The session is {:?}.", illegal.from).to_lowercase(),
+                "Make a new one with `flare session up`.",
+            )
+        })?;
+        if step.next.epoch != session.epoch {
+            let key = STANDARD.encode(self.random::<32>()?);
+            step.next.keys.agent =
+                self.seal(session.workspace, &key_place(session.id, step.next.epoch), key.as_bytes())?;
+        }
+        Ok(step)
+    }
+
+    /// The commit of a session's transition: record, counter, wake and notice.
+    pub(super) fn session_change(
+        &self,
+        session: &Session,
+        step: &Transition,
+        running_limit: u64,
+    ) -> ChangeSet {
+        let mut change = ChangeSet::new(Family::Workspace(session.workspace));
+        change.guards.push(Guard::Revision(Key::Session(session.id), session.revision));
+        match step.running {
+            Running::Enters => {
+                change.guards.push(Guard::Below { counter: Counter::Running, by: 1, limit: running_limit });
+                change.bumps.push(Bump { counter: Counter::Running, by: 1 });
+            }
+            Running::Leaves => change.bumps.push(Bump { counter: Counter::Running, by: -1 }),
+            Running::Same => {}
+        }
+        if rules::work(&step.next, self.now()) != rules::Work::Rest {
+            change.outbox.push((Effect::WakeSession { session: session.id }, self.now()));
+        }
+        change.events.push(state_event(&step.next));
+        change.puts.push(Put::Session(step.next.clone()));
+        change
+    }
+
+    pub(super) async fn find_session(
+        &self,
+        workspace: Id<Workspace>,
+        reference: &str,
+    ) -> Result<Session> {
+        let found = if let Ok(id) = reference.parse::<Id<Session>>() {
+            self.store().session(workspace, id).await?
+        } else if let Ok(name) = reference.parse::<Slug>() {
+            self.store().session_by_name(workspace, &name).await?
+        } else {
+            None
+        };
+        found.ok_or_else(|| Error::not_found("session"))
+    }
+}
+
+fn warnings(version: Option<Version>) -> Vec<String> {
+    version.and_then(|version| version.spec).map(|spec| spec.not_supported_yet).unwrap_or_default()
+}
+
+pub(super) fn state_event(session: &Session) -> Notice {
+    Notice {
+        kind: "session.state".to_owned(),
+        subject: session.id.to_string(),
+        data: json!({
+            "name": session.name,
+            "state": session.state,
+            "goal": session.goal,
+            "epoch": session.epoch,
+            "failure": session.failure,
+        }),
+        at: session.changed_at,
+    }
+}
+
+pub(super) fn key_place(session: Id<Session>, epoch: u64) -> String {
+    format!("{session}/{epoch}/agent")
+}
+
+pub(super) fn seed_place(session: Id<Session>) -> String {
+    format!("{session}/ssh")
+}

@@ -1,0 +1,343 @@
+//! The session's actor: looks at the record and does what is next, one look at a time.
+//!
+//! Every effect on a machine is idempotent and carries the epoch; every outcome is committed against the revision that
+//! was read. So a look that is cut off anywhere is simply begun again.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use burstflare_ports::drive::SessionActor;
+use burstflare_ports::error::{ErrorKind, PortError, PortResult, Retry};
+use burstflare_ports::id::Id;
+use burstflare_ports::machine::{AgentTarget, DiskPlan, DiskState, MachineKey, MachineOwner, MachineSpec};
+use burstflare_ports::record::{
+    Effect, Event as Notice, Failure, LayerRef, Session, Snapshot, SnapshotKind, VersionSpec, Workspace,
+};
+use burstflare_ports::secret::Secret;
+use burstflare_ports::store::{Bump, ChangeSet, CommitError, Counter, Family, Guard, Key};
+use burstflare_ports::time::Timestamp;
+use serde_json::json;
+
+use super::ControlPlane;
+use super::build_run::{boot, into_port};
+use super::session::{key_place, seed_place};
+use crate::domain::plan;
+use crate::domain::session::{self as rules, Event, Work};
+use crate::error::Result;
+
+/// For the agent of a new machine to answer.
+const BOOT: Duration = Duration::from_secs(30);
+/// Between TERM and KILL.
+const GRACE: Duration = Duration::from_secs(5);
+/// How often a running machine is looked at when nothing else happens.
+const WATCH: Duration = Duration::from_secs(60);
+/// Transitions of one look; a session that wants more is looked at again.
+const STEPS: usize = 8;
+
+#[async_trait]
+impl SessionActor for ControlPlane {
+    async fn tend(
+        &self,
+        workspace: Id<Workspace>,
+        session: Id<Session>,
+    ) -> PortResult<Option<Timestamp>> {
+        for _ in 0..STEPS {
+            let Some(record) = self.store().session(workspace, session).await? else { return Ok(None) };
+            let event = match rules::work(&record, self.now()) {
+                Work::Rest => return Ok(None),
+                Work::BeginStart => Event::Start,
+                Work::BringUp => self.bring_up(&record).await?,
+                Work::GiveUpStart => self.give_up(&record).await?,
+                Work::TakeDown => self.take_down(&record).await?,
+                Work::Kill => self.kill(&record).await?,
+                Work::Remove => {
+                    self.remove(&record).await?;
+                    continue;
+                }
+                Work::Watch => match self.watch(&record).await? {
+                    Some(event) => event,
+                    None => return Ok(Some(self.now().after(WATCH))),
+                },
+            };
+            self.record_outcome(&record, &event).await?;
+        }
+        Ok(Some(self.now()))
+    }
+}
+
+impl ControlPlane {
+    /// Commits what a look found out. If somebody changed the record meanwhile, the next look decides anew.
+    async fn record_outcome(&self, session: &Session, event: &Event) -> PortResult<()> {
+        let step = self.step(session, event).map_err(into_port)?;
+        let plan = self.session_plan(session).await?;
+        let mut change = self.session_change(session, &step, plan.running);
+        // The actor is looking already: it need not be woken for what it does next itself.
+        change.outbox.clear();
+        change.audit.push(self.system_audit(
+            session.workspace,
+            &format!("session.{}", event.name()),
+            session.id,
+            json!({ "from": session.state, "to": step.next.state, "failure": step.next.failure }),
+        ));
+        match self.commit(change).await {
+            Ok(()) => Ok(()),
+            Err(CommitError::Refused(Guard::Below { .. })) => self.quota_refused(session).await,
+            Err(CommitError::Refused(_)) => Ok(()),
+            Err(CommitError::Failed(error)) => Err(error),
+        }
+    }
+
+    /// A start that waited for a stop finds no room any more: the session goes on sleeping and says why.
+    async fn quota_refused(&self, session: &Session) -> PortResult<()> {
+        let mut next = session.clone();
+        next.goal = burstflare_ports::record::Goal::Sleep;
+        next.failure = Some(failure(
+            "quota_exceeded",
+            "The workspace runs as many sessions as its plan allows.",
+            "Stop one with `flare session stop`, then start this one.",
+        ));
+        next.revision += 1;
+        let mut change = ChangeSet::new(Family::Workspace(session.workspace));
+        change.guards.push(Guard::Revision(Key::Session(session.id), session.revision));
+        change.events.push(super::session::state_event(&next));
+        change.puts.push(burstflare_ports::store::Put::Session(next));
+        match self.commit(change).await {
+            Ok(()) | Err(CommitError::Refused(_)) => Ok(()),
+            Err(CommitError::Failed(error)) => Err(error),
+        }
+    }
+
+    async fn session_plan(&self, session: &Session) -> PortResult<plan::Plan> {
+        let workspace = self.store().workspace(session.workspace).await?;
+        Ok(plan::by_name(workspace.as_ref().map_or("", |found| &found.plan)))
+    }
+
+    async fn bring_up(&self, session: &Session) -> PortResult<Event> {
+        match self.try_bring_up(session).await {
+            Ok(()) => Ok(Event::Started),
+            // Causes that pass are tried again until the deadline; the host backs off.
+            Err(error) if error.retry() == Retry::Later && !self.is_late(session) => Err(error),
+            Err(error) => {
+                tracing::warn!(session = %session.id, ?error, "session start failed");
+                self.ports().runtime.stop(machine_of(session), session.epoch, Duration::ZERO).await.ok();
+                Ok(Event::StartFailed(start_failure(&error)))
+            }
+        }
+    }
+
+    async fn try_bring_up(&self, session: &Session) -> PortResult<()> {
+        let target = self.target(session).map_err(into_port)?;
+        let version = self.store().version(session.workspace, session.version).await?;
+        let Some((Some(spec), layer)) = version.map(|version| (version.spec, version.layer)) else {
+            return Err(PortError::new(ErrorKind::NotFound, "session.start", "its version is gone"));
+        };
+        let runtime = &self.ports().runtime;
+        let started = runtime.start(self.machine_spec(session, &target, &spec, layer)?).await?;
+        self.agent_ready(&target, BOOT).await?;
+        if started.disk == DiskState::Fresh {
+            if let Some(snapshot) = session.restore.or(session.snapshot) {
+                self.restore(session, &target, snapshot).await?;
+            }
+            runtime.seal(target.machine, session.epoch).await?;
+        }
+        self.agent_on_start(&target).await
+    }
+
+    fn machine_spec(
+        &self,
+        session: &Session,
+        target: &AgentTarget,
+        spec: &VersionSpec,
+        layer: Option<LayerRef>,
+    ) -> PortResult<MachineSpec> {
+        let seed = self
+            .unseal(session.workspace, &seed_place(session.id), &session.keys.ssh_host_seed)
+            .map_err(into_port)?;
+        let disk = if session.restore.is_some() { DiskPlan::Fresh } else { DiskPlan::Keep };
+        Ok(MachineSpec {
+            machine: target.machine,
+            epoch: session.epoch,
+            hostname: session.name.as_str().to_owned(),
+            base: spec.base.clone(),
+            layer,
+            disk,
+            limits: spec.limits,
+            boot: boot(target, STANDARD.encode(seed.expose()), session.name.as_str(), spec),
+        })
+    }
+
+    async fn restore(
+        &self,
+        session: &Session,
+        target: &AgentTarget,
+        id: Id<Snapshot>,
+    ) -> PortResult<()> {
+        let snapshot = self.store().snapshot(session.workspace, id).await?;
+        let Some(snapshot) = snapshot.filter(|found| found.session == session.id) else {
+            return Err(PortError::new(ErrorKind::NotFound, "session.restore", "its snapshot is gone"));
+        };
+        let (_, archive) = self.ports().blobs.get(&snapshot.blob, None).await?;
+        let restored = self.agent_restore(target, archive).await?;
+        if restored.digest != snapshot.digest || restored.files != snapshot.files {
+            return Err(PortError::new(
+                ErrorKind::Corrupt,
+                "session.restore",
+                format!("snapshot {id} is not what was stored"),
+            ));
+        }
+        Ok(())
+    }
+
+    async fn give_up(&self, session: &Session) -> PortResult<Event> {
+        self.ports().runtime.stop(machine_of(session), session.epoch, Duration::ZERO).await?;
+        Ok(Event::StartFailed(failure(
+            "start_timeout",
+            "The machine did not answer in time.",
+            "Try again with `flare session start`; `flare doctor` looks for causes.",
+        )))
+    }
+
+    async fn take_down(&self, session: &Session) -> PortResult<Event> {
+        let runtime = &self.ports().runtime;
+        let alive = runtime
+            .inspect(machine_of(session))
+            .await?
+            .is_some_and(|status| status.alive && status.epoch == session.epoch);
+        let mut snapshot = None;
+        let mut problem = None;
+        if alive {
+            let target = self.target(session).map_err(into_port)?;
+            match self.snapshot_and_end(session, &target).await {
+                Ok(id) => snapshot = Some(id),
+                Err(error) if error.retry() == Retry::Later && self.has_time(session) => return Err(error),
+                // The disk is kept, so a snapshot that cannot be taken must not keep the session from sleeping.
+                Err(error) => {
+                    tracing::warn!(session = %session.id, ?error, "stopping without a snapshot");
+                    problem = Some(failure(
+                        "snapshot_failed",
+                        &format!("It sleeps without a new snapshot: {error}."),
+                        "Its files are on its disk. Start and stop it again to take one.",
+                    ));
+                }
+            }
+        }
+        runtime.stop(machine_of(session), session.epoch, GRACE).await?;
+        Ok(Event::Stopped { snapshot, failure: problem })
+    }
+
+    async fn snapshot_and_end(&self, session: &Session, target: &AgentTarget) -> PortResult<Id<Snapshot>> {
+        self.agent_ready(target, Duration::from_secs(2)).await?;
+        self.agent_quiesce(target, GRACE).await?;
+        let plan = self.session_plan(session).await?;
+        let snapshot = self.take_snapshot(session, target, SnapshotKind::Auto, &plan).await?;
+        if let Err(error) = self.agent_shutdown(target, GRACE).await {
+            tracing::debug!(session = %session.id, %error, "the agent did not confirm its end");
+        }
+        Ok(snapshot)
+    }
+
+    async fn kill(&self, session: &Session) -> PortResult<Event> {
+        self.ports().runtime.stop(machine_of(session), session.epoch, Duration::ZERO).await?;
+        let failure = (!session.force).then(|| {
+            failure(
+                "stop_timeout",
+                "The stop took too long and was forced; there is no new snapshot.",
+                "Its files are on its disk.",
+            )
+        });
+        Ok(Event::Stopped { snapshot: None, failure })
+    }
+
+    async fn watch(&self, session: &Session) -> PortResult<Option<Event>> {
+        let status = self.ports().runtime.inspect(machine_of(session)).await?;
+        let alive = status.is_some_and(|status| status.alive && status.epoch == session.epoch);
+        Ok((!alive).then(|| {
+            Event::MachineLost(failure(
+                "machine_lost",
+                "Its machine ended by itself.",
+                "Its files are on its disk: start it again.",
+            ))
+        }))
+    }
+
+    /// Removes machine, disk and records. The blobs go by the outbox of the same commit.
+    async fn remove(&self, session: &Session) -> PortResult<()> {
+        self.ports().runtime.destroy(machine_of(session), session.epoch).await?;
+        let mut change = ChangeSet::new(Family::Workspace(session.workspace));
+        change.guards.push(Guard::Revision(Key::Session(session.id), session.revision));
+        let now = self.now();
+        let mut after = None;
+        loop {
+            let page = self.store().snapshots(session.workspace, session.id, after, 200).await?;
+            after = page.items.last().map(|snapshot| snapshot.id);
+            for snapshot in page.items {
+                change.deletes.push(Key::Snapshot(snapshot.id));
+                change.outbox.push((Effect::DeleteBlob { blob: snapshot.blob }, now));
+            }
+            if !page.more {
+                break;
+            }
+        }
+        change.deletes.push(Key::Session(session.id));
+        change.bumps.push(Bump { counter: Counter::Sessions, by: -1 });
+        change.events.push(Notice {
+            kind: "session.deleted".to_owned(),
+            subject: session.id.to_string(),
+            data: json!({ "name": session.name }),
+            at: now,
+        });
+        change.audit.push(self.system_audit(
+            session.workspace,
+            "session.deleted",
+            session.id,
+            json!({ "name": session.name }),
+        ));
+        match self.commit(change).await {
+            Ok(()) | Err(CommitError::Refused(_)) => Ok(()),
+            Err(CommitError::Failed(error)) => Err(error),
+        }
+    }
+
+    /// Whom to call in the session's present life.
+    pub(super) fn target(&self, session: &Session) -> Result<AgentTarget> {
+        let place = key_place(session.id, session.epoch);
+        let key = self.unseal(session.workspace, &place, &session.keys.agent)?;
+        Ok(AgentTarget {
+            machine: machine_of(session),
+            epoch: session.epoch,
+            key: Secret::new(String::from_utf8_lossy(key.expose()).into_owned()),
+        })
+    }
+
+    fn is_late(&self, session: &Session) -> bool {
+        session.deadline.is_some_and(|deadline| deadline <= self.now())
+    }
+
+    /// Whether a stop still has half of its time.
+    fn has_time(&self, session: &Session) -> bool {
+        session.deadline.is_some_and(|deadline| deadline.before(rules::STOP_DEADLINE / 2) > self.now())
+    }
+}
+
+pub(super) fn machine_of(session: &Session) -> MachineKey {
+    MachineKey { workspace: session.workspace, owner: MachineOwner::Session(session.id) }
+}
+
+pub(super) fn failure(code: &str, message: &str, hint: &str) -> Failure {
+    Failure { code: code.to_owned(), message: message.to_owned(), hint: hint.to_owned() }
+}
+
+fn start_failure(error: &PortError) -> Failure {
+    let (code, hint) = match error.kind() {
+        ErrorKind::Unsupported => ("no_machine_runtime", "`flare doctor` says what is missing."),
+        ErrorKind::Full => ("no_space", "Make room on the server's disk, then start it again."),
+        ErrorKind::Corrupt => ("snapshot_corrupt", "Its disk is kept. Restore an older snapshot."),
+        ErrorKind::Timeout | ErrorKind::Unavailable => {
+            ("start_timeout", "Try again with `flare session start`; `flare doctor` looks for causes.")
+        }
+        _ => ("start_failed", "Try again with `flare session start`; `flare doctor` looks for causes."),
+    };
+    failure(code, &format!("The machine could not be started: {error}."), hint)
+}
