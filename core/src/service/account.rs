@@ -1,5 +1,6 @@
 //! Accounts: register, recover, refresh, log out, who am I.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use burstflare_ports::id::Id;
@@ -473,7 +474,7 @@ pub(super) fn audit_line(
     user: Id<User>,
     origin: &Origin,
     action: &str,
-    target: impl ToString,
+    target: impl Display + Copy,
     at: Timestamp,
     detail: serde_json::Value,
 ) -> AuditEntry {

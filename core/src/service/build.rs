@@ -1,5 +1,7 @@
 //! Builds, seen and steered by people.
 
+use std::fmt::Display;
+
 use burstflare_ports::id::Id;
 use burstflare_ports::record::{AuditEntry, Build, Effect, Version, Workspace};
 use burstflare_ports::store::{Bump, ChangeSet, Counter, Family, Guard, Key, Put};
@@ -129,7 +131,7 @@ impl ControlPlane {
         &self,
         workspace: Id<Workspace>,
         action: &str,
-        target: impl ToString,
+        target: impl Display + Copy,
         detail: serde_json::Value,
     ) -> (Option<Id<Workspace>>, AuditEntry) {
         let entry = AuditEntry {

@@ -1,5 +1,7 @@
 //! Who calls, and what they may do.
 
+use std::fmt::Display;
+
 use burstflare_ports::id::Id;
 use burstflare_ports::record::{
     Actor, AuditEntry, Origin, Role, Scope, SecretHash, Session, Sharing, SignIn, Token, User, Workspace,
@@ -82,7 +84,7 @@ impl Caller {
         &self,
         plane: &ControlPlane,
         action: &str,
-        target: impl ToString,
+        target: impl Display + Copy,
         detail: Value,
     ) -> (Option<Id<Workspace>>, AuditEntry) {
         let entry = AuditEntry {

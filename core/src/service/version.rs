@@ -196,7 +196,7 @@ impl ControlPlane {
         body: Body,
     ) -> Result<(BundleRef, VersionSpec)> {
         let limit = caller.plan().bundle;
-        let inspector = Inspector::new(BundleLimits { compressed: limit, ..BundleLimits::default() });
+        let inspector = Inspector::new(BundleLimits { packed: limit, ..BundleLimits::default() });
         // The blob store pulls the stream; the inspector looks at each chunk on its way and can end it.
         let shared: Arc<Mutex<(Option<Inspector>, Option<Error>)>> =
             Arc::new(Mutex::new((Some(inspector), None)));
