@@ -1,1 +1,26 @@
-//! Not built yet.
+//! The ports on one machine: SQLite, folders, tokio, and a sandbox of processes.
+//!
+//! | port | here |
+//! |---|---|
+//! | records | [`sqlite::SqliteStore`] |
+//! | blobs | [`blobs::FsBlobs`] |
+//! | jobs, workflows | [`queue::SqliteQueue`], [`workflow::SqliteWorkflows`] |
+//! | session actors | [`actors::LocalActors`] |
+//! | events, limits | [`feed::LocalFeed`], [`limit::MemoryRateLimiter`] |
+//! | clock, entropy, background, mail | [`clock`], [`background`], [`mail`] |
+//!
+//! What calls back into core is made first and given its counterpart by `run`, because core needs the port to be
+//! made at all. Everything that runs tasks has a `shutdown` with a deadline; what it cuts off, the next process
+//! continues from the store.
+
+pub mod actors;
+pub mod background;
+pub mod blobs;
+pub mod clock;
+pub mod feed;
+pub mod limit;
+pub mod mail;
+pub mod queue;
+pub mod sqlite;
+mod tasks;
+pub mod workflow;

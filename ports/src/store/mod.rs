@@ -7,9 +7,11 @@
 //! is simply not found. Lists are newest first (by id), at most [`PAGE_LIMIT`] a page.
 
 mod change;
+mod check;
 mod read;
 
 pub use change::{Bump, ChangeSet, CommitError, Counter, Family, Guard, Key, Put, SingleUse, Spend, Unique};
+pub use check::{EVENT_DATA_LIMIT, LOG_CHUNK_LIMIT};
 pub use read::{
     Accounts, Builds, Journal, Outbox, Page, Releases, Sessions, Snapshots, Templates, Workspaces,
 };

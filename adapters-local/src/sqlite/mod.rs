@@ -1,0 +1,10 @@
+//! Records in one SQLite file.
+
+mod database;
+mod folder;
+
+pub use database::SqliteDatabase;
+pub use folder::DataFolder;
+
+/// The store of one machine.
+pub type SqliteStore = burstflare_migrations::SqlStore<SqliteDatabase>;
