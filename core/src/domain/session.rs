@@ -118,15 +118,23 @@ pub fn apply(session: &Session, event: &Event, now: Timestamp) -> Result<Transit
     let mut next = session.clone();
     match (session.state, event) {
         (Deleting, Event::Delete)
-        | (Starting | Runs, Event::Start)
-        | (Created | Sleeping | Failed, Event::Stop | Event::ForceStop) => {}
+        | (Starting | Runs, Event::Start) => {}
+        // A session that sleeps may still be about to start, after a restart say: the stop takes that wish back.
+        (Created | Sleeping | Failed, Event::Stop | Event::ForceStop) => next.goal = Goal::Sleep,
 
         (Created | Sleeping | Failed, Event::Start | Event::Restart) => begin_start(&mut next, now),
         // A start that comes during a stop waits its turn: the actor begins it when the stop is done.
         (Stopping, Event::Start | Event::Restart) => next.goal = Goal::Run,
 
-        (Starting | Runs, Event::Stop) => begin_stop(&mut next, Goal::Sleep, now),
-        (Starting | Runs, Event::Restart) => begin_stop(&mut next, Goal::Run, now),
+        (Runs, Event::Stop) => begin_stop(&mut next, Goal::Sleep, now),
+        (Runs, Event::Restart) => begin_stop(&mut next, Goal::Run, now),
+        // Nobody has worked on a machine that is still being started, and its disk may not be restored yet: a
+        // snapshot of it could replace a whole one by half of it. It is ended as it is.
+        (Starting, Event::Stop | Event::Restart) => {
+            let goal = if *event == Event::Restart { Goal::Run } else { Goal::Sleep };
+            begin_stop(&mut next, goal, now);
+            next.force = true;
+        }
         (Starting | Runs, Event::ForceStop) => {
             begin_stop(&mut next, Goal::Sleep, now);
             next.force = true;

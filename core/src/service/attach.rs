@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use burstflare_ports::machine::AgentTarget;
 use burstflare_ports::record::{
-    Actor, AuditEntry, Origin, SecretHash, Session, SessionState, Ticket, TicketPurpose,
+    Actor, AuditEntry, Goal, Origin, SecretHash, Session, SessionState, Ticket, TicketPurpose,
 };
 use burstflare_ports::secret::Secret;
 use burstflare_ports::store::{ChangeSet, CommitError, Family, Guard, Key, Put, SingleUse, Spend};
@@ -193,9 +193,12 @@ impl ControlPlane {
         loop {
             let session = self.find_session(caller.workspace.id, reference).await?;
             caller.may_session(Action::SessionAttach, &session)?;
+            // During a restart it stops and sleeps for a moment on its way back.
+            let coming = session.goal == Goal::Run;
             match session.state {
                 SessionState::Running => return Ok(session),
-                SessionState::Starting if self.now() < until => {}
+                SessionState::Starting | SessionState::Stopping | SessionState::Sleeping
+                    if coming && self.now() < until => {}
                 SessionState::Starting => {
                     return Err(Error::new(
                         Kind::Timeout,

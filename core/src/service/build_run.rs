@@ -15,7 +15,7 @@ use burstflare_ports::error::{ErrorKind, PortError, PortResult, Retry};
 use burstflare_ports::id::Id;
 use burstflare_ports::machine::{AgentTarget, DiskPlan, LayerRef, MachineKey, MachineOwner, MachineSpec};
 use burstflare_ports::queue::Job;
-use burstflare_ports::record::{Build, BuildState, Failure, Version, VersionSpec, Workspace};
+use burstflare_ports::record::{Build, BuildState, Effect, Failure, Version, VersionSpec, Workspace};
 use burstflare_ports::secret::Secret;
 use burstflare_ports::store::{ChangeSet, CommitError, Family, Guard, Key, Put};
 use burstflare_ports::stream::Body;
@@ -33,6 +33,8 @@ use crate::error::{Error, Kind};
 
 /// For the agent of a new machine to answer.
 const BOOT: Duration = Duration::from_secs(30);
+/// How much longer than the command a setup step's lease holds.
+const SLACK: Duration = Duration::from_secs(60);
 /// The longest line that a log is made of in memory.
 const LINE: usize = 1 << 20;
 /// The largest layer archive.
@@ -75,8 +77,13 @@ impl JobHandler for ControlPlane {
 
     async fn dead(&self, job: &Job) -> PortResult<()> {
         let Job::RunBuild { workspace, build } = job;
+        let Some(record) = self.store().build(*workspace, *build).await? else { return Ok(()) };
+        // One that runs was handed over after all, by another delivery or by reconcile.
+        if record.state != BuildState::Queued {
+            return Ok(());
+        }
         let failure = failure("dead_lettered", "The build could not be handed to a worker.", RETRY);
-        self.fail_build(*workspace, *build, None, &Event::Fail(failure)).await
+        self.fail_build(*workspace, *build, record.attempt, &Event::Fail(failure)).await
     }
 }
 
@@ -94,24 +101,27 @@ impl StepRunner for ControlPlane {
         let again = build.step.as_deref() == Some(name);
         if again && name.starts_with("setup-") {
             let failure = failure("interrupted", "The server stopped during a setup step.", RETRY);
-            self.fail_build(run.workspace, run.build, Some(run.attempt), &Event::Lost(failure)).await?;
+            self.fail_build(run.workspace, run.build, run.attempt, &Event::Lost(failure)).await?;
             return Ok(StepOutcome::End);
         }
         let lease = lease(name, &plan::by_name(&self.plan_name(run).await?));
         let Some(build) = self.begin_step(&build, &version, name, lease).await? else {
-            return Ok(StepOutcome::End);
+            return match self.attempt(run).await? {
+                // Still this attempt's turn: look again instead of leaving the build to nobody.
+                Some(_) => Err(PortError::new(ErrorKind::Unavailable, "build.step", "changed meanwhile")),
+                None => Ok(StepOutcome::End),
+            };
         };
         let verdict = match name {
-            "prepare" => self.prepare(&build, &version, &spec).await,
+            "prepare" => self.prepare(&build, &version, &spec, again).await,
             "capture" => self.capture(&build).await,
             "record" => return self.record(&build).await,
-            setup => self.setup(&build, &spec, setup, lease).await,
+            setup => self.setup(&build, &spec, setup, lease.saturating_sub(SLACK)).await,
         };
         match verdict {
             Ok(Verdict::Done) => Ok(StepOutcome::Next),
             Ok(Verdict::Failed(failure)) => {
-                self.fail_build(run.workspace, run.build, Some(run.attempt), &Event::Fail(failure))
-                    .await?;
+                self.fail_build(run.workspace, run.build, run.attempt, &Event::Fail(failure)).await?;
                 Ok(StepOutcome::End)
             }
             // Cancelled meanwhile: whatever the error is, it is the cancel's doing.
@@ -120,8 +130,7 @@ impl StepRunner for ControlPlane {
             Err(error) if name.starts_with("setup-") || error.retry() == Retry::Never => {
                 tracing::warn!(build = %run.build, step = name, ?error, "build attempt lost");
                 let failure = failure("machine_lost", &error.to_string(), RETRY);
-                self.fail_build(run.workspace, run.build, Some(run.attempt), &Event::Lost(failure))
-                    .await?;
+                self.fail_build(run.workspace, run.build, run.attempt, &Event::Lost(failure)).await?;
                 Ok(StepOutcome::End)
             }
             Err(error) => Err(error),
@@ -130,7 +139,7 @@ impl StepRunner for ControlPlane {
 
     async fn abandon(&self, run: &Run, reason: &str) -> PortResult<()> {
         let failure = failure("infrastructure", reason, RETRY);
-        self.fail_build(run.workspace, run.build, Some(run.attempt), &Event::Lost(failure)).await
+        self.fail_build(run.workspace, run.build, run.attempt, &Event::Lost(failure)).await
     }
 }
 
@@ -163,7 +172,8 @@ impl ControlPlane {
     ) -> PortResult<Option<Build>> {
         let event = Event::Step { name: name.to_owned(), lease };
         let Ok(mut step) = rules::apply(build, &event, self.now()) else { return Ok(None) };
-        if name == "prepare" {
+        // A key that was committed before is the one of a machine that may run already.
+        if step.next.sealed_key.is_none() {
             let key = STANDARD.encode(self.random::<32>().map_err(into_port)?);
             let place = key_place(build);
             let sealed = self.seal(build.workspace, &place, key.as_bytes()).map_err(into_port)?;
@@ -176,7 +186,13 @@ impl ControlPlane {
         }
     }
 
-    async fn prepare(&self, build: &Build, version: &Version, spec: &VersionSpec) -> PortResult<Verdict> {
+    async fn prepare(
+        &self,
+        build: &Build,
+        version: &Version,
+        spec: &VersionSpec,
+        again: bool,
+    ) -> PortResult<Verdict> {
         let mut log = LogWriter::open(self, build).await.map_err(into_port)?;
         log.line(&format!("── attempt {}: a clean machine from `{}`", build.attempt, spec.base))
             .await
@@ -192,6 +208,10 @@ impl ControlPlane {
             limits: spec.limits,
             boot: boot(&target, STANDARD.encode(self.random::<32>().map_err(into_port)?), "build", spec),
         };
+        if again {
+            // Half a bundle may lie on the machine that the first try began.
+            self.ports().runtime.destroy(target.machine, build.epoch).await?;
+        }
         self.ports().runtime.start(spec).await?;
         self.agent_ready(&target, BOOT).await?;
         let Some(bundle) = &version.bundle else {
@@ -332,6 +352,10 @@ impl ControlPlane {
             Guard::Revision(Key::Version(version.id), version.revision),
             Guard::Revision(Key::Build(build.id), build.revision),
         ];
+        // The layer of an attempt that was lost after this step: nothing has ever been started from it.
+        if let Some(old) = version.layer.as_ref().filter(|old| old.blob != layer.blob) {
+            change.outbox.push((Effect::DeleteBlob { blob: old.blob.clone() }, self.now()));
+        }
         // The build's record is written as it is, so that a cancel in between refuses this commit.
         change.puts = vec![
             Put::Version(Version { layer: Some(layer), revision: version.revision + 1, ..version }),
@@ -374,12 +398,12 @@ impl ControlPlane {
         &self,
         workspace: Id<Workspace>,
         id: Id<Build>,
-        attempt: Option<u32>,
+        attempt: u32,
         event: &Event,
     ) -> PortResult<()> {
         self.commit_decided(|| async move {
             let Some(build) = self.store().build(workspace, id).await? else { return Ok((None, ())) };
-            if attempt.is_some_and(|attempt| attempt != build.attempt) {
+            if attempt != build.attempt {
                 return Ok((None, ()));
             }
             let version = self.version_record(workspace, build.version).await?;
@@ -415,7 +439,8 @@ fn key_place(build: &Build) -> String {
 }
 
 fn lease(step: &str, plan: &plan::Plan) -> Duration {
-    if step.starts_with("setup-") { plan.step } else { rules::STEP_DEADLINE }
+    // The command's own deadline comes first: a step that takes too long is the author's to know, not a lost worker.
+    if step.starts_with("setup-") { plan.step + SLACK } else { rules::STEP_DEADLINE }
 }
 
 /// What an agent is told at its start.

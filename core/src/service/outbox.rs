@@ -34,12 +34,20 @@ impl ControlPlane {
             return;
         }
         let plane = self.clone();
+        let due: Vec<Timestamp> = fresh.iter().map(|(_, at)| *at).collect();
         let task = Box::pin(async move {
             if only_wakes {
                 plane.ports().clock.sleep(LAZY).await;
             }
-            if let Err(error) = plane.deliver(Some(workspace)).await {
-                tracing::warn!(%error, "outbox left to reconcile");
+            let now = plane.now();
+            let mut due: Vec<Timestamp> = due.into_iter().filter(|at| *at > now).collect();
+            due.sort_unstable();
+            // Once for what is due, and again in the moment that the next attempt of a build is due.
+            for at in std::iter::once(now).chain(due) {
+                plane.ports().clock.sleep(at.since(plane.now())).await;
+                if let Err(error) = plane.deliver(Some(workspace)).await {
+                    tracing::warn!(%error, "outbox left to reconcile");
+                }
             }
         });
         if let Err(error) = self.ports().background.spawn(task) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use burstflare_ports::error::PortResult;
+use burstflare_ports::error::{ErrorKind, PortResult};
 use burstflare_ports::machine::{MachineOwner, MachineStatus};
 use burstflare_ports::record::{BuildState, Effect, SessionState};
 use burstflare_ports::workflow::Run;
@@ -14,6 +14,8 @@ use crate::domain::build::Event;
 const PAGE: usize = 100;
 /// A waiting state that outlives its deadline by this much is stuck.
 const STUCK: Duration = Duration::from_secs(120);
+/// A queued build that nobody took for so long past its deadline gives its attempt up.
+const HOPELESS: Duration = Duration::from_secs(600);
 /// Expired secrets are kept so long, so that their reuse is still told from garbage.
 const KEEP_EXPIRED: Duration = Duration::from_secs(7 * 86_400);
 
@@ -47,6 +49,15 @@ pub struct StuckItem {
     pub since: burstflare_ports::time::Timestamp,
 }
 
+/// What of a machine nobody wants.
+enum Stray {
+    No,
+    /// Its processes.
+    Machine,
+    /// Its disk, too.
+    Everything,
+}
+
 impl ControlPlane {
     /// Looks at everything that is on its way somewhere. Safe to run at any time, also twice at once.
     ///
@@ -59,6 +70,7 @@ impl ControlPlane {
         self.reconcile_machines(&mut report).await?;
         report.swept = self.store().sweep_expired(self.now().before(KEEP_EXPIRED), 1000).await?;
         report.backlog = self.store().backlog().await?;
+        report.stuck = self.stuck().await?;
         Ok(report)
     }
 
@@ -114,7 +126,8 @@ impl ControlPlane {
             for build in &page.items {
                 report.builds += 1;
                 let run = Run { workspace: build.workspace, build: build.id, attempt: build.attempt };
-                if build.state == BuildState::Queued {
+                let hopeless = build.deadline.is_some_and(|deadline| deadline.after(HOPELESS) <= now);
+                if build.state == BuildState::Queued && !hopeless {
                     self.ports().workflows.start(run).await?;
                     continue;
                 }
@@ -123,7 +136,7 @@ impl ControlPlane {
                     "The worker that ran the build did not come back in time.",
                     "It is tried again by itself.",
                 );
-                self.fail_build(build.workspace, build.id, Some(build.attempt), &Event::Lost(lost)).await?;
+                self.fail_build(build.workspace, build.id, build.attempt, &Event::Lost(lost)).await?;
             }
             if !page.more {
                 return Ok(());
@@ -131,7 +144,7 @@ impl ControlPlane {
         }
     }
 
-    /// Ends machines that no record wants: of sessions and builds that are gone or over.
+    /// Ends machines that no record wants: of sessions and builds that are gone or over, and of sessions that have none.
     async fn reconcile_machines(&self, report: &mut Report) -> PortResult<()> {
         let mut after = None;
         loop {
@@ -139,9 +152,20 @@ impl ControlPlane {
             let Some(last) = page.last() else { return Ok(()) };
             after = Some(last.machine.owner);
             for status in &page {
-                if !self.is_wanted(status).await? {
-                    self.ports().runtime.destroy(status.machine, status.epoch).await?;
-                    report.strays += 1;
+                let runtime = &self.ports().runtime;
+                let ended = match self.stray(status).await? {
+                    Stray::No => continue,
+                    Stray::Machine => {
+                        runtime.stop(status.machine, status.epoch, Duration::ZERO).await.map(drop)
+                    }
+                    Stray::Everything => runtime.destroy(status.machine, status.epoch).await,
+                };
+                match ended {
+                    Ok(()) => report.strays += 1,
+                    // A later life began meanwhile; that one is wanted.
+                    Err(error) if error.kind() == ErrorKind::Stale => {}
+                    // One machine that resists must not keep the others running.
+                    Err(error) => tracing::warn!(machine = %status.machine.owner, ?error, "stray left"),
                 }
             }
             if page.len() < PAGE {
@@ -150,18 +174,26 @@ impl ControlPlane {
         }
     }
 
-    async fn is_wanted(&self, status: &MachineStatus) -> PortResult<bool> {
+    async fn stray(&self, status: &MachineStatus) -> PortResult<Stray> {
         let workspace = status.machine.workspace;
         match status.machine.owner {
-            MachineOwner::Session(id) => Ok(self.store().session(workspace, id).await?.is_some()),
+            // The disk of a session that is there is its files: only a machine can be too much.
+            MachineOwner::Session(id) => Ok(match self.store().session(workspace, id).await? {
+                None => Stray::Everything,
+                Some(found) if status.alive && !crate::domain::session::has_machine(found.state) => {
+                    Stray::Machine
+                }
+                Some(_) => Stray::No,
+            }),
             MachineOwner::Build(id) => {
                 let destroys = Effect::DestroyMachine { owner: id.to_string(), epoch: status.epoch };
                 if self.store().waiting(workspace, &destroys).await? {
-                    return Ok(true);
+                    return Ok(Stray::No);
                 }
-                Ok(self.store().build(workspace, id).await?.is_some_and(|build| {
+                let wanted = self.store().build(workspace, id).await?.is_some_and(|build| {
                     build.epoch == status.epoch && crate::domain::build::is_active(build.state)
-                }))
+                });
+                Ok(if wanted { Stray::No } else { Stray::Everything })
             }
         }
     }

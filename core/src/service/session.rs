@@ -6,12 +6,12 @@ use burstflare_ports::id::Id;
 use burstflare_ports::record::{
     Effect, Event as Notice, Goal, Session, SessionKeys, SessionState, Sharing, Version, Workspace,
 };
-use burstflare_ports::store::{Bump, ChangeSet, CommitError, Counter, Family, Guard, Key, Put, Unique};
+use burstflare_ports::store::{Bump, ChangeSet, Counter, Family, Guard, Key, Put, Unique};
 use burstflare_ports::text::Slug;
 use serde_json::json;
 
 use super::paging::list;
-use super::{Caller, ControlPlane, List, PageQuery, refusal};
+use super::{Caller, ControlPlane, List, PageQuery};
 use crate::domain::permission::{Action, Relation};
 use crate::domain::session::{self as rules, Event, Running, Transition};
 use crate::domain::ssh_key;
@@ -44,6 +44,19 @@ impl ControlPlane {
     /// `name_taken`, `no_release`, `archived`, `quota_exceeded`.
     pub async fn create_session(&self, caller: &Caller, wish: NewSession) -> Result<Session> {
         caller.may(Action::SessionCreate, Relation::Own)?;
+        let name = &wish.name;
+        self.commit_decided(|| self.decide_session(caller, &wish)).await.map_err(|error| match error.code {
+            "name_taken" => Error::conflict(
+                "name_taken",
+                format!("A session called `{name}` exists already."),
+                "Choose another name, or wake that one: `flare session start`.",
+            ),
+            _ => error,
+        })
+    }
+
+    /// A new session of what is current now. Decided again when the template changed meanwhile.
+    async fn decide_session(&self, caller: &Caller, wish: &NewSession) -> Result<(Option<ChangeSet>, Session)> {
         let template = self.find_template(caller.workspace.id, &wish.template).await?;
         if template.archived_at.is_some() {
             return Err(super::version::archived());
@@ -108,15 +121,7 @@ impl ControlPlane {
             json!({ "name": wish.name, "template": template.id, "release": release.id }),
         ));
         change.puts = vec![Put::Session(step.next.clone())];
-        self.commit(change).await.map_err(|error| match error {
-            CommitError::Refused(Guard::Free(_)) => Error::conflict(
-                "name_taken",
-                format!("A session called `{}` exists already.", wish.name),
-                "Choose another name, or wake that one: `flare session start`.",
-            ),
-            error => refusal(error),
-        })?;
-        Ok(step.next)
+        Ok((Some(change), step.next))
     }
 
     /// The sessions of the workspace.

@@ -13,14 +13,16 @@ use burstflare_ports::error::{ErrorKind, PortError, PortResult, Retry};
 use burstflare_ports::id::Id;
 use burstflare_ports::machine::{AgentTarget, DiskPlan, DiskState, MachineKey, MachineOwner, MachineSpec};
 use burstflare_ports::record::{
-    Effect, Event as Notice, Failure, LayerRef, Session, Snapshot, SnapshotKind, VersionSpec, Workspace,
+    Effect, Event as Notice, Failure, Goal, LayerRef, Session, Snapshot, SnapshotKind, VersionSpec, Workspace,
 };
 use burstflare_ports::secret::Secret;
 use burstflare_ports::store::{Bump, ChangeSet, CommitError, Counter, Family, Guard, Key};
 use burstflare_ports::time::Timestamp;
+use futures_util::future::{Either, select};
+use futures_util::pin_mut;
 use serde_json::json;
 
-use super::ControlPlane;
+use super::{ATTEMPTS, ControlPlane};
 use super::build_run::{boot, into_port};
 use super::session::{key_place, seed_place};
 use crate::domain::plan;
@@ -33,6 +35,8 @@ const BOOT: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_secs(5);
 /// How often a running machine is looked at when nothing else happens.
 const WATCH: Duration = Duration::from_secs(60);
+/// How often long work asks whether it is still wanted.
+const LOOK: Duration = Duration::from_secs(2);
 /// Transitions of one look; a session that wants more is looked at again.
 const STEPS: usize = 8;
 
@@ -48,9 +52,15 @@ impl SessionActor for ControlPlane {
             let event = match rules::work(&record, self.now()) {
                 Work::Rest => return Ok(None),
                 Work::BeginStart => Event::Start,
-                Work::BringUp => self.bring_up(&record).await?,
+                Work::BringUp => match self.while_wanted(&record, self.bring_up(&record)).await? {
+                    Some(event) => event,
+                    None => continue,
+                },
                 Work::GiveUpStart => self.give_up(&record).await?,
-                Work::TakeDown => self.take_down(&record).await?,
+                Work::TakeDown => match self.while_wanted(&record, self.take_down(&record)).await? {
+                    Some(event) => event,
+                    None => continue,
+                },
                 Work::Kill => self.kill(&record).await?,
                 Work::Remove => {
                     self.remove(&record).await?;
@@ -68,31 +78,69 @@ impl SessionActor for ControlPlane {
 }
 
 impl ControlPlane {
-    /// Commits what a look found out. If somebody changed the record meanwhile, the next look decides anew.
-    async fn record_outcome(&self, session: &Session, event: &Event) -> PortResult<()> {
-        let step = self.step(session, event).map_err(into_port)?;
-        let plan = self.session_plan(session).await?;
-        let mut change = self.session_change(session, &step, plan.running);
-        // The actor is looking already: it need not be woken for what it does next itself.
-        change.outbox.clear();
-        change.audit.push(self.system_audit(
-            session.workspace,
-            &format!("session.{}", event.name()),
-            session.id,
-            json!({ "from": session.state, "to": step.next.state, "failure": step.next.failure }),
-        ));
-        match self.commit(change).await {
-            Ok(()) => Ok(()),
-            Err(CommitError::Refused(Guard::Below { .. })) => self.quota_refused(session).await,
-            Err(CommitError::Refused(_)) => Ok(()),
-            Err(CommitError::Failed(error)) => Err(error),
+    /// Does long work for as long as the record asks for it. A force-stop or a delete ends a start or a stop that
+    /// hangs, and so does its deadline. `None` when the work was given up: its effects are idempotent, and the next
+    /// look sees to them.
+    async fn while_wanted<T>(
+        &self,
+        session: &Session,
+        work: impl Future<Output = PortResult<T>> + Send,
+    ) -> PortResult<Option<T>> {
+        pin_mut!(work);
+        loop {
+            let pause = self.ports().clock.sleep(LOOK);
+            pin_mut!(pause);
+            match select(work.as_mut(), pause).await {
+                Either::Left((outcome, _)) => return outcome.map(Some),
+                Either::Right(_) => {
+                    // A store that does not answer now is no reason to give anything up.
+                    let Ok(fresh) = self.store().session(session.workspace, session.id).await else { continue };
+                    let wanted = fresh.is_some_and(|fresh| {
+                        fresh.epoch == session.epoch
+                            && rules::work(&fresh, self.now()) == rules::work(session, session.changed_at)
+                    });
+                    if !wanted {
+                        return Ok(None);
+                    }
+                }
+            }
         }
+    }
+
+    /// Commits what a look found out, unless the record has left the state that was looked at. What people
+    /// want afterwards may have changed meanwhile: that stays as they said.
+    async fn record_outcome(&self, session: &Session, event: &Event) -> PortResult<()> {
+        for _ in 0..ATTEMPTS {
+            let Some(fresh) = self.store().session(session.workspace, session.id).await? else { return Ok(()) };
+            let same = fresh.state == session.state && fresh.epoch == session.epoch;
+            if !same || (*event == Event::Start && fresh.goal != Goal::Run) {
+                return Ok(());
+            }
+            let step = self.step(&fresh, event).map_err(into_port)?;
+            let plan = self.session_plan(&fresh).await?;
+            let mut change = self.session_change(&fresh, &step, plan.running);
+            // The actor is looking already: it need not be woken for what it does next itself.
+            change.outbox.clear();
+            change.audit.push(self.system_audit(
+                fresh.workspace,
+                &format!("session.{}", event.name()),
+                fresh.id,
+                json!({ "from": fresh.state, "to": step.next.state, "failure": step.next.failure }),
+            ));
+            match self.commit(change).await {
+                Ok(()) => return Ok(()),
+                Err(CommitError::Refused(Guard::Below { .. })) => return self.quota_refused(&fresh).await,
+                Err(CommitError::Refused(_)) => {}
+                Err(CommitError::Failed(error)) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// A start that waited for a stop finds no room any more: the session goes on sleeping and says why.
     async fn quota_refused(&self, session: &Session) -> PortResult<()> {
         let mut next = session.clone();
-        next.goal = burstflare_ports::record::Goal::Sleep;
+        next.goal = Goal::Sleep;
         next.failure = Some(failure(
             "quota_exceeded",
             "The workspace runs as many sessions as its plan allows.",
@@ -121,7 +169,8 @@ impl ControlPlane {
             Err(error) if error.retry() == Retry::Later && !self.is_late(session) => Err(error),
             Err(error) => {
                 tracing::warn!(session = %session.id, ?error, "session start failed");
-                self.ports().runtime.stop(machine_of(session), session.epoch, Duration::ZERO).await.ok();
+                // Not recorded as failed before it is certain that no machine is left behind.
+                self.ports().runtime.stop(machine_of(session), session.epoch, Duration::ZERO).await?;
                 Ok(Event::StartFailed(start_failure(&error)))
             }
         }

@@ -17,7 +17,7 @@ use super::paging::list;
 use super::{Caller, ControlPlane, List, PageQuery};
 use crate::domain::permission::{Action, Relation};
 use crate::domain::plan::Plan;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 impl ControlPlane {
     /// The snapshots of a session.
@@ -73,34 +73,63 @@ impl ControlPlane {
         change.puts.push(Put::Snapshot(pending.clone()));
         self.commit(change).await.map_err(unexpected)?;
 
-        let stored = self.store_tree(target, &blob, plan.snapshot).await;
-        let next = match &stored {
-            Ok((summary, size)) => Snapshot {
-                state: SnapshotState::Complete,
-                format: summary.format,
-                digest: summary.digest.clone(),
-                files: summary.files,
-                bytes: summary.bytes,
-                stored: *size,
-                revision: 2,
-                ..pending
-            },
-            Err(_) => Snapshot { state: SnapshotState::Failed, revision: 2, ..pending },
+        let (summary, stored) = match self.store_tree(target, &blob, plan.snapshot).await {
+            Ok(stored) => stored,
+            Err(error) => {
+                let failed = Snapshot { state: SnapshotState::Failed, revision: 2, ..pending };
+                let change = self.snapshot_change(&failed);
+                if let Err(unrecorded) = self.commit(change).await {
+                    // It stays pending, and goes with the next one that succeeds.
+                    tracing::debug!(snapshot = %id, error = %unrecorded, "failed snapshot not marked");
+                }
+                return Err(error);
+            }
         };
-        let mut change = ChangeSet::new(Family::Workspace(session.workspace));
-        change.guards.push(Guard::Revision(Key::Snapshot(id), 1));
+        let complete = Snapshot {
+            state: SnapshotState::Complete,
+            format: summary.format,
+            digest: summary.digest,
+            files: summary.files,
+            bytes: summary.bytes,
+            stored,
+            revision: 2,
+            ..pending
+        };
+        self.complete(&complete, plan).await.map_err(into_port)?;
+        Ok(id)
+    }
+
+    /// Completes a snapshot and makes it the session's newest, in one commit with the end of older ones: at no
+    /// moment does a session name a snapshot that is gone.
+    async fn complete(&self, snapshot: &Snapshot, plan: &Plan) -> Result<()> {
+        self.commit_decided(|| async move {
+            let session = self.store().session(snapshot.workspace, snapshot.session).await?;
+            let session = session.ok_or_else(|| Error::not_found("session"))?;
+            let mut change = self.snapshot_change(snapshot);
+            change.guards.push(Guard::Revision(Key::Session(session.id), session.revision));
+            self.retire(&session, snapshot.id, plan, &mut change).await?;
+            change.puts.push(Put::Session(Session {
+                snapshot: Some(snapshot.id),
+                revision: session.revision + 1,
+                ..session
+            }));
+            Ok((Some(change), ()))
+        })
+        .await
+    }
+
+    /// The commit of a pending snapshot's end.
+    fn snapshot_change(&self, next: &Snapshot) -> ChangeSet {
+        let mut change = ChangeSet::new(Family::Workspace(next.workspace));
+        change.guards.push(Guard::Revision(Key::Snapshot(next.id), next.revision - 1));
         change.events.push(Event {
             kind: "snapshot.state".to_owned(),
-            subject: id.to_string(),
-            data: json!({ "session": session.id, "state": next.state, "bytes": next.bytes }),
+            subject: next.id.to_string(),
+            data: json!({ "session": next.session, "state": next.state, "bytes": next.bytes }),
             at: self.now(),
         });
-        change.puts.push(Put::Snapshot(next));
-        if stored.is_ok() {
-            self.retire(session, id, plan, &mut change).await?;
-        }
-        self.commit(change).await.map_err(unexpected)?;
-        stored.map(|_| id)
+        change.puts.push(Put::Snapshot(next.clone()));
+        change
     }
 
     /// Adds to the commit that completes a snapshot what may go by it: automatic ones beyond the plan's number, and

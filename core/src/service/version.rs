@@ -124,14 +124,22 @@ impl ControlPlane {
         let (bundle, spec) = self.store_bundle(caller, blob, body).await?;
         let blob = bundle.blob.clone();
         let (next, build, change) = self.first_build(caller, &version, build_id, bundle, spec);
-        if let Err(error) = self.commit(change).await {
-            self.drop_blob(&blob).await;
-            return Err(match error {
-                CommitError::Refused(Guard::Revision(..)) => already_uploaded(),
-                error => refusal(error),
-            });
+        match self.commit(change).await {
+            Ok(()) => Ok((next, build)),
+            Err(CommitError::Refused(guard)) => {
+                self.drop_blob(&blob).await;
+                Err(match guard {
+                    Guard::Revision(..) => already_uploaded(),
+                    guard => refusal(CommitError::Refused(guard)),
+                })
+            }
+            // Perhaps it was applied all the same. Then the record names the blob, and it must not go: it is
+            // left where it is, and at worst room is lost.
+            Err(CommitError::Failed(error)) => match self.find_version(&template, reference).await {
+                Ok(found) if found.build == Some(build.id) => Ok((next, build)),
+                _ => Err(error.into()),
+            },
         }
-        Ok((next, build))
     }
 
     fn first_build(
