@@ -1,6 +1,43 @@
 //! The edge: one HTTP router for both homes, and the API's resources.
 //!
-//! [`resource`] is what goes over the wire; programs that speak the API use the same types.
+//! [`router()`] answers for a `burstflare_core::ControlPlane`; [`resource`] is what goes over the wire, and programs that
+//! speak the API use the same types. From the outside in, a request passes
+//!
+//! 1. the envelope: its name, panics, problem documents, headers of every answer, counters;
+//! 2. the guard: is the host ours, does a page of somebody else's ask;
+//! 3. the gate of its route, from the table of routes: rate, token, permission, media type, size;
+//! 4. the handler: parse, one use case, a resource.
+//!
+//! To add an endpoint: write the resource, write the handler with its `#[utoipa::path]` in the aggregate's file below
+//! `routes`, add it to that file's `table` with its access and body, and run the tests with `UPDATE_GOLDEN=1` for the
+//! OpenAPI document.
 #![forbid(unsafe_code)]
 
+mod body;
+mod config;
+mod cursor;
+mod envelope;
+mod extract;
+mod gate;
+mod guard;
+mod home;
+mod metrics;
+pub mod openapi;
+mod problem;
+mod query;
 pub mod resource;
+mod router;
+mod routes;
+#[cfg(feature = "native")]
+pub mod serve;
+mod state;
+mod table;
+#[cfg(feature = "native")]
+mod tunnel;
+
+pub use config::{ClientAddress, EdgeConfig, InvalidOrigin, LoopbackRate, Origin};
+pub use envelope::REQUEST_ID;
+pub use problem::PROBLEM_JSON;
+pub use router::{endpoints, router};
+pub use routes::{LOG_ATTEMPT, LOG_COMPLETE, LOG_NEXT};
+pub use table::{Accepts, Access, Endpoint};

@@ -23,6 +23,17 @@ pub struct Runtime {
     pub warnings: Vec<String>,
 }
 
+/// What a visitor may know of this server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Server {
+    /// The server's version.
+    pub version: String,
+    /// Who may make an account: `open`, `invite` or `closed`.
+    pub registration: String,
+    /// What machines run on here.
+    pub runtime: Runtime,
+}
+
 /// The server answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Health {

@@ -18,6 +18,10 @@ pub struct CreateSession {
     pub name: Slug,
     /// Id or name of the template; its current release is taken.
     pub template: String,
+    /// Who else may work in it; only the owner unless asked otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<SharingWord>)]
+    pub sharing: Option<Sharing>,
 }
 
 /// Starts a new life of a session's machine.
@@ -50,6 +54,9 @@ pub struct Session {
     /// The release it is pinned to.
     #[schema(value_type = String)]
     pub release: Id<record::Release>,
+    /// The version of that release.
+    #[schema(value_type = String)]
+    pub version: Id<record::Version>,
     /// Who made it.
     #[schema(value_type = String)]
     pub owner: Id<record::User>,
@@ -88,6 +95,7 @@ impl Session {
             goal: session.goal,
             template: session.template,
             release: session.release,
+            version: session.version,
             owner: session.owner,
             sharing: session.sharing,
             epoch: session.epoch,

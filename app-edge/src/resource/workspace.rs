@@ -5,7 +5,6 @@ use burstflare_ports::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::Tokens;
 use super::schema::RoleWord;
 
 /// A tenant.
@@ -35,18 +34,6 @@ pub struct WorkspaceMembership {
     /// The caller's role.
     #[schema(value_type = RoleWord)]
     pub role: Role,
-}
-
-/// Tokens for another workspace of the caller's.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct SwitchedWorkspace {
-    /// The workspace the tokens are for.
-    pub workspace: Workspace,
-    /// The caller's role there.
-    #[schema(value_type = RoleWord)]
-    pub role: Role,
-    /// The tokens.
-    pub tokens: Tokens,
 }
 
 impl From<record::Workspace> for Workspace {

@@ -1,0 +1,70 @@
+use axum::extract::{Request, State};
+use axum::response::Response;
+use burstflare_core::ControlPlane;
+use burstflare_core::domain::permission::Action;
+use burstflare_core::service::Attach;
+
+use crate::extract::{Authenticated, Json, Params, created};
+use crate::problem::Answer;
+use crate::query::Query;
+use crate::resource::{AttachRequest, Attached};
+use crate::state::EdgeState;
+use crate::table::{Accepts, Access, Table};
+
+pub(super) fn table(table: Table) -> Table {
+    table
+        .add(__path_attach, Access::Bearer(Action::SessionAttach), Accepts::Json, attach)
+        // The ticket is the permission. Many people may sit behind one address, and each connection is a call.
+        .add(__path_ssh, Access::Counted(10), Accepts::Nothing, ssh)
+}
+
+/// Get a single-use ticket into a running session; one that is being started is waited for.
+#[utoipa::path(post, path = "/api/v1/sessions/{session}/attach", tag = "sessions",
+    params(("session" = String, Path, description = "Id or name of the session")),
+    request_body = AttachRequest, responses((status = 201, body = Attached)))]
+async fn attach(
+    State(plane): State<ControlPlane>,
+    Authenticated(caller): Authenticated,
+    Params(session): Params<String>,
+    Json(wish): Json<AttachRequest>,
+) -> Answer<Response> {
+    let wish = Attach { purpose: wish.purpose, ssh_key: wish.ssh_key };
+    let attachment = plane.attach(&caller, &session, wish).await?;
+    let session = super::session::resource(&plane, attachment.session);
+    created(&Attached {
+        ticket: attachment.ticket,
+        expires_at: attachment.expires_at,
+        url_path: format!("/api/v1/sessions/{}/ssh", session.id),
+        ssh_host_key: session.ssh_host_key.clone(),
+        session,
+    })
+}
+
+/// An SSH connection over a WebSocket: binary messages carry the stream.
+#[utoipa::path(get, path = "/api/v1/sessions/{session}/ssh", tag = "sessions",
+    params(
+        ("session" = String, Path, description = "Id or name of the session"),
+        ("ticket" = String, Query, description = "A ticket from `attach`")
+    ),
+    responses((status = 101, description = "The connection is open")))]
+async fn ssh(
+    State(state): State<EdgeState>,
+    Params(session): Params<String>,
+    query: Query,
+    request: Request,
+) -> Answer<Response> {
+    connect(state, session, query, request).await
+}
+
+#[cfg(feature = "native")]
+async fn connect(state: EdgeState, session: String, mut query: Query, request: Request) -> Answer<Response> {
+    let ticket = query.text("ticket")?.map(burstflare_ports::secret::Secret::new);
+    query.finish()?;
+    crate::tunnel::ssh(&state.plane, &session, ticket, request).await
+}
+
+#[cfg(not(feature = "native"))]
+#[expect(clippy::unused_async, clippy::needless_pass_by_value, reason = "the signature of the native one")]
+async fn connect(_state: EdgeState, _session: String, _query: Query, _request: Request) -> Answer<Response> {
+    Err(crate::problem::Refusal::not_supported("SSH on this deployment"))
+}

@@ -1,0 +1,58 @@
+use axum::Router;
+use axum::routing::{MethodFilter, on};
+
+use crate::problem::Refusal;
+use crate::state::EdgeState;
+
+/// What is planned and not there yet. Each answers 501 `not_supported`.
+const PLANNED: [(MethodFilter, &str); 33] = {
+    const GET: MethodFilter = MethodFilter::GET;
+    const POST: MethodFilter = MethodFilter::POST;
+    const PUT: MethodFilter = MethodFilter::PUT;
+    const PATCH: MethodFilter = MethodFilter::PATCH;
+    const DELETE: MethodFilter = MethodFilter::DELETE;
+    [
+        (POST, "/api/v1/workspaces"),
+        (PATCH, "/api/v1/members/{member}"),
+        (DELETE, "/api/v1/members/{member}"),
+        (DELETE, "/api/v1/invites/{invite}"),
+        (POST, "/api/v1/invites/accept"),
+        (GET, "/api/v1/secrets"),
+        (GET, "/api/v1/secrets/{secret}"),
+        (PUT, "/api/v1/secrets/{secret}"),
+        (DELETE, "/api/v1/secrets/{secret}"),
+        (PATCH, "/api/v1/templates/{template}"),
+        (DELETE, "/api/v1/templates/{template}"),
+        (PATCH, "/api/v1/sessions/{session}"),
+        (POST, "/api/v1/sessions/{session}/fork"),
+        (GET, "/api/v1/sessions/{session}/terminals"),
+        (POST, "/api/v1/sessions/{session}/terminals"),
+        (GET, "/api/v1/sessions/{session}/terminals/{terminal}"),
+        (GET, "/api/v1/sessions/{session}/files"),
+        (PUT, "/api/v1/sessions/{session}/files"),
+        (DELETE, "/api/v1/sessions/{session}/files"),
+        (GET, "/api/v1/sessions/{session}/ports"),
+        (GET, "/api/v1/sessions/{session}/events"),
+        (GET, "/api/v1/sessions/{session}/metrics"),
+        (POST, "/api/v1/sessions/{session}/snapshots"),
+        (POST, "/api/v1/snapshots/{snapshot}/restore"),
+        (GET, "/api/v1/snapshots/{snapshot}"),
+        (DELETE, "/api/v1/snapshots/{snapshot}"),
+        (GET, "/api/v1/usage"),
+        (GET, "/api/v1/export"),
+        (POST, "/api/v1/import"),
+        (GET, "/api/v1/admin/report"),
+        (POST, "/api/v1/admin/reconcile"),
+        (POST, "/api/v1/auth/code"),
+        (POST, "/api/v1/auth/device"),
+    ]
+};
+
+/// Adds them to a router.
+pub(crate) fn add(router: Router<EdgeState>) -> Router<EdgeState> {
+    PLANNED.into_iter().fold(router, |router, (method, path)| router.route(path, on(method, answer)))
+}
+
+async fn answer() -> Refusal {
+    Refusal::not_supported("This route")
+}
