@@ -1,1 +1,46 @@
-//! Not built yet.
+#![doc = include_str!("../README.md")]
+
+mod agent;
+mod auth;
+mod body;
+mod boot;
+mod bundle;
+mod egress;
+mod exec;
+mod folder;
+mod hooks;
+mod process;
+mod reaper;
+mod reply;
+mod server;
+mod shutdown;
+mod ssh;
+mod tree;
+
+use std::os::unix::ffi::OsStrExt;
+
+/// Where this process was started as an agent (`argv[0]` is [`burstflare_ports::wire::AGENT_ARGV0`]), runs it and
+/// exits; otherwise returns at once. To be called first in `main`, before any thread exists.
+pub fn main_if_reexecuted() {
+    let name = std::env::args_os().next();
+    if name.is_some_and(|name| name.as_bytes() == burstflare_ports::wire::AGENT_ARGV0.as_bytes()) {
+        std::process::exit(run());
+    }
+}
+
+/// Runs the agent until the machine ends; the answer is the process's exit status. Takes over fd 3 (the boot pipe)
+/// and fd 4 (the listening socket), so it must be called before anything else opens a file.
+#[must_use]
+pub fn run() -> i32 {
+    boot::harden();
+    let subscriber = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).finish();
+    // Only fails where an embedder has set its own, which is then the one to use.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+    match boot::take().and_then(|(boot, listener)| agent::Agent::live(boot, listener)) {
+        Ok(()) => 0,
+        Err(problem) => {
+            tracing::error!(%problem, "the agent ends");
+            1
+        }
+    }
+}

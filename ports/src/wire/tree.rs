@@ -3,7 +3,7 @@
 //! A zstd-compressed tar (POSIX pax). Its members are the entries below the roots, named without the leading slash
 //! (`workspace/src/main.rs`, `home/flare/.bashrc`), each root itself first, sorted by path as bytes, parents before
 //! children. The last member is [`MANIFEST_MEMBER`]: JSON lines, a [`Header`] and then an [`Entry`] per member in
-//! the same order. Paths that are not UTF-8 are given as percent-encoded bytes in the manifest ([`Entry::path`]).
+//! the same order. Paths stand in the manifest in the text form of [`super::path`] ([`Entry::path`]).
 //! Owners are not kept: everything belongs to the session's user. Sockets are left out; hard links become files.
 //!
 //! The **digest** of a tree is BLAKE3 (hexadecimal) over, for each entry in order: path, 0, kind letter, mode (4 octal
@@ -60,7 +60,7 @@ impl Kind {
 /// One line of the manifest after the header.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// Without leading slash; bytes that are not UTF-8, control characters and `%` as `%XX`.
+    /// Without leading slash, in the text form of [`super::path`].
     pub path: String,
     /// Type.
     pub kind: Kind,

@@ -1,0 +1,130 @@
+//! The running agent: what every call shares, and its life from boot to end.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use burstflare_ports::machine::Epoch;
+use burstflare_ports::wire::{Boot, OLDEST_PROTOCOL, PROTOCOL, Ready};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+
+use crate::auth::Key;
+use crate::process::Surroundings;
+use crate::reaper::Children;
+use crate::server::Listener;
+use crate::ssh::HostKey;
+use crate::{boot, egress, server, shutdown};
+
+/// Between TERM and KILL when the machine is ended by a signal to us.
+const SIGTERM_GRACE: Duration = Duration::from_secs(10);
+/// Stacks of blocking threads; they walk folders recursively. Only touched pages count.
+const STACK: usize = 8 << 20;
+
+/// What every call shares.
+pub(crate) struct Agent {
+    /// The machine's name.
+    pub(crate) machine: String,
+    /// The life it belongs to.
+    pub(crate) epoch: Epoch,
+    /// Who may call.
+    pub(crate) key: Key,
+    /// The SSH server's identity.
+    pub(crate) host_key: HostKey,
+    /// The persisted roots, absolute.
+    pub(crate) roots: Vec<String>,
+    /// What processes of the user are born with.
+    pub(crate) surroundings: Surroundings,
+    /// Processes that we started and wait for.
+    pub(crate) children: Children,
+    /// The start hook, until it has run.
+    pub(crate) on_start: std::sync::Mutex<Option<String>>,
+    /// Held by whoever changes or captures the roots: one at a time.
+    pub(crate) roots_in_use: Arc<tokio::sync::Mutex<()>>,
+    /// Set once everything in the machine has ended.
+    pub(crate) ended: AtomicBool,
+    /// Told when the answer that reports the end is written.
+    pub(crate) finished: Notify,
+    started: Instant,
+}
+
+impl Agent {
+    /// Lives until told to end.
+    pub(crate) fn live(boot: Boot, listener: OwnedFd) -> io::Result<()> {
+        let open_files = boot::raise_open_files();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(32)
+            .thread_keep_alive(Duration::from_secs(2))
+            .thread_stack_size(STACK)
+            .build()?;
+        let ended = runtime.block_on(async {
+            let listener = Listener::take(listener)?;
+            for root in &boot.roots {
+                if let Err(problem) = std::fs::create_dir_all(root) {
+                    tracing::warn!(root, %problem, "a root cannot be made");
+                }
+            }
+            if let Some(way_out) = boot.egress.clone() {
+                tokio::spawn(egress::run(way_out));
+            }
+            let agent = Arc::new(Self {
+                key: Key::new(boot.key.expose()),
+                host_key: HostKey::from_seed(boot.ssh_host_seed.expose())?,
+                surroundings: Surroundings::new(&boot, open_files),
+                machine: boot.machine,
+                epoch: boot.epoch,
+                roots: boot.roots,
+                children: Children::default(),
+                on_start: std::sync::Mutex::new(boot.on_start),
+                roots_in_use: Arc::default(),
+                ended: AtomicBool::new(false),
+                finished: Notify::new(),
+                started: Instant::now(),
+            });
+            agent.attend(listener).await
+        });
+        // A capture whose reader hangs must not keep the machine.
+        runtime.shutdown_background();
+        ended
+    }
+
+    async fn attend(self: Arc<Self>, listener: Listener) -> io::Result<()> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut child = signal(SignalKind::child())?;
+        let reaping = async {
+            loop {
+                self.children.bury();
+                if child.recv().await.is_none() {
+                    return;
+                }
+            }
+        };
+        let terminating = async {
+            terminate.recv().await;
+            tracing::info!("told to terminate");
+            shutdown::end_all(&self, SIGTERM_GRACE).await;
+        };
+        tokio::select! {
+            () = server::run(Arc::clone(&self), listener) => Ok(()),
+            () = reaping => Err(io::Error::other("signals ended")),
+            () = terminating => Ok(()),
+            () = self.finished.notified() => Ok(()),
+        }
+    }
+
+    /// What the agent says of itself.
+    pub(crate) fn ready(&self) -> Ready {
+        Ready {
+            protocol: PROTOCOL,
+            oldest_protocol: OLDEST_PROTOCOL,
+            capabilities: Vec::new(),
+            machine: self.machine.clone(),
+            epoch: self.epoch,
+            ssh_host_key: self.host_key.public_line().to_owned(),
+            uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! The agent from outside: started as machines start it, called as the edge calls it, with real clients.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+#[path = "agent/bundle.rs"]
+mod bundle;
+#[path = "agent/calls.rs"]
+mod calls;
+#[path = "agent/exec.rs"]
+mod exec;
+#[path = "agent/machine.rs"]
+mod machine;
+#[path = "agent/tree.rs"]
+mod tree;
