@@ -1,0 +1,54 @@
+//! WebSockets (RFC 6455) to the server.
+
+use futures_util::StreamExt;
+use futures_util::stream::{SplitSink, SplitStream};
+use http::{HeaderValue, header};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{WebSocketStream, client_async_with_config};
+
+use super::connect::{Wire, connect};
+use super::{Client, USER_AGENT, problem, unreachable};
+use crate::exit::Failure;
+
+/// Both halves of an open WebSocket.
+pub struct Socket {
+    /// To the server.
+    pub sink: SplitSink<WebSocketStream<Box<dyn Wire>>, Message>,
+    /// From the server.
+    pub stream: SplitStream<WebSocketStream<Box<dyn Wire>>>,
+}
+
+/// Opens a WebSocket at a path that carries its single-use ticket; no other credentials are sent.
+///
+/// # Errors
+/// When the server refuses or cannot be reached.
+pub async fn open_socket(client: &Client, path_and_query: &str) -> Result<Socket, Failure> {
+    let origin = client.origin();
+    let wire = connect(origin).await?;
+    let scheme = if origin.is_secure() { "wss" } else { "ws" };
+    let failed = |error: &dyn std::fmt::Display| unreachable(origin, &error.to_string());
+    let mut request = format!("{scheme}://{}{path_and_query}", origin.authority())
+        .into_client_request()
+        .map_err(|error| failed(&error))?;
+    request.headers_mut().insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+    let config = WebSocketConfig::default()
+        .read_buffer_size(256 << 10)
+        // Every message is flushed by who sends it; the bound is what a slow server may leave with us.
+        .write_buffer_size(128 << 10)
+        .max_write_buffer_size(8 << 20)
+        .max_message_size(Some(16 << 20))
+        .max_frame_size(Some(16 << 20));
+    match client_async_with_config(request, wire, Some(config)).await {
+        Ok((socket, _)) => {
+            let (sink, stream) = socket.split();
+            Ok(Socket { sink, stream })
+        }
+        Err(Error::Http(response)) => {
+            let body = response.body().clone().unwrap_or_default();
+            Err(problem::failure(origin, response.status(), None, &body))
+        }
+        Err(error) => Err(failed(&error)),
+    }
+}

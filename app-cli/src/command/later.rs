@@ -1,0 +1,82 @@
+//! Commands whose time has not come: they say so instead of being unknown.
+
+use clap::{Args, Subcommand};
+
+use crate::exit::{Exit, Failure, Outcome};
+
+/// Whatever follows; none of it is looked at.
+#[derive(Debug, Args)]
+pub struct Anything {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    _words: Vec<String>,
+}
+
+/// The commands of later versions.
+#[derive(Debug, Subcommand)]
+pub enum Later {
+    /// What the workspace uses (not supported yet).
+    #[command(hide = true)]
+    Usage(Anything),
+    /// Secrets of the workspace (not supported yet).
+    #[command(hide = true)]
+    Secret(Anything),
+    /// Join a terminal of a session (not supported yet).
+    #[command(hide = true)]
+    Attach(Anything),
+    /// Copy files to and from a session (not supported yet).
+    #[command(hide = true)]
+    Cp(Anything),
+    /// Bring a port of a session to this machine (not supported yet).
+    #[command(hide = true)]
+    PortForward(Anything),
+    /// Open a preview (not supported yet).
+    #[command(hide = true)]
+    Open(Anything),
+    /// Open the dashboard (not supported yet).
+    #[command(hide = true)]
+    Dashboard(Anything),
+    /// Take a workspace's data out (not supported yet).
+    #[command(hide = true)]
+    Export(Anything),
+    /// Bring a workspace's data in (not supported yet).
+    #[command(hide = true)]
+    Import(Anything),
+    /// Report on the deployment (not supported yet).
+    #[command(hide = true)]
+    Report(Anything),
+    /// Make good what was left behind (not supported yet).
+    #[command(hide = true)]
+    Reconcile(Anything),
+    /// Try everything once (not supported yet).
+    #[command(hide = true)]
+    Smoke(Anything),
+    /// Deploy to Cloudflare (not supported yet).
+    #[command(hide = true)]
+    Cloudflare(Anything),
+}
+
+/// Says that it is not there yet, and what can be done instead.
+///
+/// # Errors
+/// Always `Unsupported`.
+pub fn run(command: &Later) -> Outcome {
+    let (name, hint) = match command {
+        Later::Usage(_) => ("usage", "See `flare session list`."),
+        Later::Secret(_) => ("secret", "Put values into `[env]` of flare.toml where they are no secrets."),
+        Later::Attach(_) => ("attach", "Use `flare ssh SESSION`."),
+        Later::Cp(_) => ("cp", "Use `flare config-ssh` once, then `scp FILE NAME.flare:`."),
+        Later::PortForward(_) => ("port-forward", "Use `flare ssh SESSION -- -N -L 3000:localhost:3000`."),
+        Later::Open(_) => ("open", "Use `flare ssh SESSION -- -N -L 3000:localhost:3000` and a browser."),
+        Later::Dashboard(_) => ("dashboard", "Open the server's URL in a browser: it shows the first steps."),
+        Later::Export(_) | Later::Import(_) => {
+            ("export and import", "Use `scp` or `rsync` by `flare config-ssh`.")
+        }
+        Later::Report(_) => ("report", "Use `flare doctor`."),
+        Later::Reconcile(_) => {
+            ("reconcile", "The server reconciles by itself; `flare doctor` shows what is stuck.")
+        }
+        Later::Smoke(_) => ("smoke", "Use `flare doctor`."),
+        Later::Cloudflare(_) => ("cloudflare", "Use `flare dev` or `flare serve`."),
+    };
+    Err(Failure::new(Exit::Unsupported, format!("`flare {name}` is not supported yet")).hint(hint))
+}

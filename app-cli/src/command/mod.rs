@@ -1,0 +1,16 @@
+//! One file per noun or verb.
+
+pub mod auth;
+pub mod build;
+pub mod config_ssh;
+pub mod dev;
+pub mod doctor;
+pub mod exec;
+pub mod history;
+pub mod later;
+pub mod print;
+pub mod session;
+pub mod ssh;
+pub mod template;
+pub mod token;
+pub mod upload;

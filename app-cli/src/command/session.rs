@@ -1,0 +1,304 @@
+//! `flare session`: machines, and bringing them up and down.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::client::{Call, Client};
+use crate::command::exec;
+use crate::context::Context;
+use crate::exit::{Exit, Failure, Outcome};
+use crate::page::{self, PageArgs};
+use crate::table::{card, field};
+use crate::wait::{By, Look, Wait};
+
+/// A little longer than the server's own deadline of a start, so that its reason is the one that is shown.
+const START: Duration = Duration::from_secs(660);
+/// The same for a stop, whose snapshot may take a while.
+const STOP: Duration = Duration::from_secs(960);
+
+/// What can be done about sessions.
+#[derive(Debug, Subcommand)]
+pub enum Session {
+    /// Make a session, or wake the one of that name.
+    Up {
+        /// Its name: 1 to 63 of a-z, 0-9 and -.
+        name: String,
+        /// The template, by id or name; only a new session needs it.
+        #[arg(long, value_name = "TEMPLATE")]
+        template: Option<String>,
+        /// Whether to wait.
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
+    /// List them.
+    List(PageArgs),
+    /// Show one.
+    Show {
+        /// The session, by id or name.
+        session: String,
+    },
+    /// Start one. If it is just stopping, that is waited for.
+    Start(Steer),
+    /// Put one to sleep; its files are kept.
+    Stop {
+        /// Which.
+        #[command(flatten)]
+        steer: Steer,
+        /// End it at once, without a snapshot: the way out when it hangs.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Begin a new life of its machine; its files are kept.
+    Restart(Steer),
+    /// Remove one, with its files and snapshots.
+    Delete(Steer),
+    /// Run a command in it, without a terminal.
+    Exec(exec::Exec),
+}
+
+/// Names one session.
+#[derive(Debug, Args)]
+pub struct Steer {
+    /// The session, by id or name.
+    session: String,
+    /// Whether to wait.
+    #[command(flatten)]
+    wait: WaitArgs,
+}
+
+/// Whether to wait.
+#[derive(Debug, Args)]
+pub struct WaitArgs {
+    /// Return as soon as the server knows, without waiting for the end.
+    #[arg(long)]
+    no_wait: bool,
+}
+
+/// Runs `flare session`.
+///
+/// # Errors
+/// When the server refuses, the session fails, or it takes too long.
+pub async fn run(context: &Context, command: Session) -> Outcome {
+    match command {
+        Session::Up { name, template, wait } => up(context, &name, template.as_deref(), !wait.no_wait).await,
+        Session::List(args) => list(context, &args).await,
+        Session::Show { session } => {
+            let document = context.client()?.json(&Call::get(&["sessions", &session])).await?;
+            context.output.result(&document, || show(&document));
+            Ok(0)
+        }
+        Session::Start(steer) => {
+            let client = context.client()?;
+            let document = client.json(&Call::post(&["sessions", &steer.session, "start"])).await?;
+            bring_up(context, &client, document, !steer.wait.no_wait, 0).await
+        }
+        Session::Stop { steer, force } => stop(context, &steer, force).await,
+        Session::Restart(steer) => {
+            let client = context.client()?;
+            let document =
+                client.json(&Call::post(&["sessions", &steer.session, "restart"]).json(&json!({}))).await?;
+            // A machine that ran is ended first: running means its next life.
+            let old = document["epoch"].as_u64().unwrap_or(0);
+            let least = if document["state"] == "stopping" { old + 1 } else { old };
+            bring_up(context, &client, document, !steer.wait.no_wait, least).await
+        }
+        Session::Delete(steer) => delete(context, &steer).await,
+        Session::Exec(args) => exec::run(context, args).await,
+    }
+}
+
+async fn up(context: &Context, name: &str, template: Option<&str>, wait: bool) -> Outcome {
+    let client = context.client()?;
+    let document = match client.json(&Call::get(&["sessions", name])).await {
+        Ok(found) => {
+            if template.is_some_and(|wanted| wanted.starts_with("tpl_") && found["template"] != wanted) {
+                context.output.warn(&format!(
+                    "session {name} exists already and keeps its own template, {}.",
+                    field(&found, "template")
+                ));
+            }
+            client.json(&Call::post(&["sessions", name, "start"])).await?
+        }
+        Err(failure) if failure.exit == Exit::NotFound => {
+            let Some(template) = template else {
+                return Err(Failure {
+                    hint: Some(format!("Make it: `flare session up {name} --template TEMPLATE`.")),
+                    ..failure
+                });
+            };
+            let body = json!({ "name": name, "template": template });
+            match client.json(&Call::post(&["sessions"]).once().json(&body)).await {
+                Err(failure) if failure.is("name_taken") => {
+                    // Somebody was faster; then it is there to be woken.
+                    client.json(&Call::post(&["sessions", name, "start"])).await?
+                }
+                other => other?,
+            }
+        }
+        Err(failure) => return Err(failure),
+    };
+    bring_up(context, &client, document, wait, 0).await
+}
+
+async fn bring_up(
+    context: &Context,
+    client: &Client,
+    document: Value,
+    wait: bool,
+    least_epoch: u64,
+) -> Outcome {
+    let document =
+        if wait { running(context, client, &field(&document, "id"), least_epoch).await? } else { document };
+    for warning in document["warnings"].as_array().into_iter().flatten() {
+        context.output.warn(&format!("{}: {}", field(warning, "code"), field(warning, "message")));
+    }
+    for warning in document["runtime"]["warnings"].as_array().into_iter().flatten() {
+        context.output.warn(warning.as_str().unwrap_or_default());
+    }
+    context.output.result(&document, || {
+        let name = field(&document, "name");
+        if wait {
+            format!("Session {name} ({}) runs.\nNext: flare ssh {name}", field(&document, "id"))
+        } else {
+            format!("Session {name} ({}) is {}.", field(&document, "id"), field(&document, "state"))
+        }
+    });
+    Ok(0)
+}
+
+/// Waits until a session runs, in this life of its machine or a later one.
+///
+/// # Errors
+/// `Failed` with the reason when it will not run.
+pub async fn running(
+    context: &Context,
+    client: &Client,
+    id: &str,
+    least_epoch: u64,
+) -> Result<Value, Failure> {
+    let call = Call::get(&["sessions", id]);
+    let wait = Wait { client, call, until_gone: false, deadline: START, what: format!("starting {id}") };
+    wait.run(context, By(move |document: &Value| judge_start(document, least_epoch))).await
+}
+
+fn judge_start(document: &Value, least_epoch: u64) -> Look {
+    let wanted = document["goal"] == "run" || document["goal"] == "restart";
+    let state = document["state"].as_str().unwrap_or_default();
+    match state {
+        "running" if document["epoch"].as_u64().unwrap_or(u64::MAX) >= least_epoch => Look::Done,
+        "failed" => Look::Never(failed(document, "the session could not be started")),
+        "deleting" => Look::Never(Failure::new(Exit::Conflict, "the session is being deleted")),
+        _ if !wanted => Look::Never(failed(
+            document,
+            &format!("the session is {state}: somebody else put it to sleep, or its machine ended"),
+        )),
+        "stopping" => Look::Pending("session: waiting for the stop to end".to_owned()),
+        "running" => Look::Pending("session: about to restart".to_owned()),
+        state => Look::Pending(format!("session: {state}")),
+    }
+}
+
+fn failed(document: &Value, what: &str) -> Failure {
+    let failure = &document["failure"];
+    let text = |name: &str| failure[name].as_str().map(str::to_owned);
+    let message = text("message").map_or_else(|| what.to_owned(), |why| format!("{what}: {why}"));
+    let hint = text("hint")
+        .unwrap_or_else(|| format!("Start it again: `flare session start {}`.", field(document, "name")));
+    Failure { exit: Exit::Failed, code: text("code"), message, hint: Some(hint), request_id: None }
+}
+
+async fn stop(context: &Context, steer: &Steer, force: bool) -> Outcome {
+    let client = context.client()?;
+    let verb = if force { "force-stop" } else { "stop" };
+    let mut document = client.json(&Call::post(&["sessions", &steer.session, verb])).await?;
+    if !steer.wait.no_wait {
+        let id = field(&document, "id");
+        let call = Call::get(&["sessions", &id]);
+        let wait =
+            Wait { client: &client, call, until_gone: false, deadline: STOP, what: format!("stopping {id}") };
+        document = wait.run(context, By(judge_stop)).await?;
+        if !document["failure"].is_null() {
+            context.output.warn(&format!(
+                "{}. {}",
+                field(&document, "failure.message"),
+                field(&document, "failure.hint")
+            ));
+        }
+    }
+    context.output.result(&document, || {
+        format!("Session {} is {}.", field(&document, "name"), field(&document, "state"))
+    });
+    Ok(0)
+}
+
+fn judge_stop(document: &Value) -> Look {
+    match document["state"].as_str().unwrap_or_default() {
+        "sleeping" if document["goal"] != "run" => Look::Done,
+        "created" | "failed" => Look::Done,
+        _ if document["goal"] == "run" => {
+            Look::Never(Failure::new(Exit::Conflict, "the session was started again meanwhile"))
+        }
+        "deleting" => Look::Never(Failure::new(Exit::Conflict, "the session is being deleted")),
+        state => Look::Pending(format!("session: {state}")),
+    }
+}
+
+async fn delete(context: &Context, steer: &Steer) -> Outcome {
+    let client = context.client()?;
+    let document = client.json(&Call::new(Method::DELETE, &["sessions", &steer.session])).await?;
+    if !steer.wait.no_wait {
+        // By id: another session may take the name the moment it is free.
+        let id = document["id"].as_str().unwrap_or(&steer.session).to_owned();
+        let call = Call::get(&["sessions", &id]);
+        let wait =
+            Wait { client: &client, call, until_gone: true, deadline: STOP, what: format!("deleting {id}") };
+        wait.run(context, By(|_: &Value| Look::Pending("session: deleting".to_owned()))).await?;
+    }
+    context.output.result(&document, || format!("Deleted session {}.", steer.session));
+    Ok(0)
+}
+
+async fn list(context: &Context, args: &PageArgs) -> Outcome {
+    let client = context.client()?;
+    let row = |item: &Value| {
+        ["id", "name", "state", "template", "changed_at"].map(|name| field(item, name)).to_vec()
+    };
+    let titles = ["ID", "NAME", "STATE", "TEMPLATE", "SINCE"];
+    let empty = "No sessions yet: `flare session up NAME --template TEMPLATE` makes one.";
+    page::list(context, &client, &Call::get(&["sessions"]), args, &titles, row, empty).await
+}
+
+fn show(document: &Value) -> String {
+    let limits = document["runtime"]["limits"].as_object();
+    let limits = limits.map_or_else(String::new, |limits| {
+        limits
+            .iter()
+            .map(|(name, value)| format!("{name} {}", value.as_str().unwrap_or("?")))
+            .collect::<Vec<_>>()
+            .join(", ")
+    });
+    let mut pairs = vec![
+        ("id", field(document, "id")),
+        ("name", field(document, "name")),
+        ("state", field(document, "state")),
+        ("template", field(document, "template")),
+        ("release", field(document, "release")),
+        ("snapshot", field(document, "snapshot")),
+        ("isolation", field(document, "runtime.isolation")),
+        ("network", field(document, "runtime.network")),
+        ("limits", limits),
+        ("created", field(document, "created_at")),
+        ("changed", field(document, "changed_at")),
+    ];
+    if !document["failure"].is_null() {
+        pairs.push(("failure", field(document, "failure.message")));
+        pairs.push(("hint", field(document, "failure.hint")));
+    }
+    for warning in document["warnings"].as_array().into_iter().flatten() {
+        pairs.push(("warning", field(warning, "message")));
+    }
+    card(&pairs)
+}

@@ -1,0 +1,245 @@
+//! The only place that prints. Results go to standard output, everything else to standard error.
+#![expect(clippy::print_stderr, reason = "this module is where the program speaks")]
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::Mutex;
+
+use serde_json::Value;
+
+use crate::exit::Failure;
+
+/// How results are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    Human,
+    /// The API's resources, one JSON document.
+    Json,
+}
+
+/// Where and how to print.
+#[derive(Debug)]
+pub struct Output {
+    format: Format,
+    quiet: bool,
+    colour_out: bool,
+    colour_err: bool,
+    terminal_err: bool,
+    line: Mutex<Line>,
+}
+
+/// The one line of progress that a terminal shows.
+#[derive(Debug, Default)]
+struct Line {
+    last: String,
+    open: bool,
+}
+
+/// Colours with a meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Paint {
+    /// Went well.
+    Good,
+    /// Went wrong.
+    Bad,
+    /// Takes attention.
+    Warn,
+    /// Less important.
+    Dim,
+    /// A title.
+    Bold,
+}
+
+impl Output {
+    /// Looks at the terminal and the environment once.
+    #[must_use]
+    pub fn new(format: Format, quiet: bool, no_color: bool) -> Self {
+        // https://no-color.org: present and not empty.
+        let wanted = !no_color
+            && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+            && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        Self {
+            format,
+            quiet,
+            colour_out: wanted && io::stdout().is_terminal(),
+            colour_err: wanted && io::stderr().is_terminal(),
+            terminal_err: io::stderr().is_terminal(),
+            line: Mutex::default(),
+        }
+    }
+
+    /// Whether results are JSON.
+    #[must_use]
+    pub fn is_json(&self) -> bool {
+        self.format == Format::Json
+    }
+
+    /// A result: the API's document as JSON, or what `human` makes of it.
+    pub fn result(&self, document: &Value, human: impl FnOnce() -> String) {
+        match self.format {
+            Format::Json => self.out(&format!("{document}\n")),
+            Format::Human => {
+                let mut text = human();
+                if !text.is_empty() && !text.ends_with('\n') {
+                    text.push('\n');
+                }
+                self.out(&text);
+            }
+        }
+    }
+
+    /// Plain text on standard output, in either format.
+    pub fn out(&self, text: &str) {
+        self.out_bytes(text.as_bytes());
+    }
+
+    /// Bytes on standard output.
+    pub fn out_bytes(&self, bytes: &[u8]) {
+        self.end_progress();
+        let mut stdout = io::stdout().lock();
+        if let Err(error) = stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+            gone(&error);
+        }
+    }
+
+    /// Bytes on standard error, as a remote command wrote them.
+    pub fn err_bytes(&self, bytes: &[u8]) {
+        self.end_progress();
+        let mut stderr = io::stderr().lock();
+        if let Err(error) = stderr.write_all(bytes) {
+            gone(&error);
+        }
+    }
+
+    /// A remark beside the result.
+    pub fn note(&self, text: &str) {
+        if !self.quiet {
+            self.end_progress();
+            eprintln!("{}", clean(text));
+        }
+    }
+
+    /// Something the user should know; not silenced by `--quiet`.
+    pub fn warn(&self, text: &str) {
+        self.end_progress();
+        eprintln!("{} {}", self.paint_err(Paint::Warn, "warning:"), clean(text));
+    }
+
+    /// Where a longer action is. A terminal shows the newest state in one line, a file gets a line per change.
+    pub fn progress(&self, text: &str) {
+        if self.quiet {
+            return;
+        }
+        let Ok(mut line) = self.line.lock() else { return };
+        if line.last == text {
+            return;
+        }
+        text.clone_into(&mut line.last);
+        if self.terminal_err {
+            let width = usize::from(width());
+            let short: String = clean(text).chars().take(width.saturating_sub(1)).collect();
+            eprint!("\r\x1b[K{}", self.paint_err(Paint::Dim, &short));
+            line.open = true;
+        } else {
+            eprintln!("{}", clean(text));
+        }
+    }
+
+    /// Removes the line of progress.
+    pub fn end_progress(&self) {
+        let Ok(mut line) = self.line.lock() else { return };
+        if line.open {
+            eprint!("\r\x1b[K");
+            line.open = false;
+        }
+        line.last.clear();
+    }
+
+    /// Says why the command failed and what to do next.
+    pub fn failure(&self, failure: &Failure) {
+        self.end_progress();
+        eprintln!("{} {}", self.paint_err(Paint::Bad, "error:"), clean(&failure.message));
+        if let Some(hint) = &failure.hint {
+            eprintln!("{} {}", self.paint_err(Paint::Bold, "hint:"), clean(hint));
+        }
+        if let Some(id) = &failure.request_id {
+            eprintln!("{}", self.paint_err(Paint::Dim, &format!("request: {}", clean(id))));
+        }
+    }
+
+    /// Text in a colour for standard output.
+    #[must_use]
+    pub fn paint(&self, paint: Paint, text: &str) -> String {
+        coloured(self.colour_out, paint, text)
+    }
+
+    fn paint_err(&self, paint: Paint, text: &str) -> String {
+        coloured(self.colour_err, paint, text)
+    }
+}
+
+fn coloured(on: bool, paint: Paint, text: &str) -> String {
+    let code = match paint {
+        Paint::Good => "32",
+        Paint::Bad => "1;31",
+        Paint::Warn => "33",
+        Paint::Dim => "2",
+        Paint::Bold => "1",
+    };
+    if on { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+}
+
+/// The reader of our output went away: that ends the program without a word, as it ends every filter.
+fn gone(error: &io::Error) {
+    let code = if error.kind() == io::ErrorKind::BrokenPipe { 141 } else { 1 };
+    std::process::exit(code);
+}
+
+/// Width of the terminal, 80 where there is none.
+#[must_use]
+pub fn width() -> u16 {
+    let size = rustix::termios::tcgetwinsize(io::stderr())
+        .or_else(|_| rustix::termios::tcgetwinsize(io::stdout()))
+        .map(|size| size.ws_col);
+    size.ok().filter(|columns| *columns >= 20).unwrap_or(80)
+}
+
+/// Text from elsewhere without control characters, so that it cannot steer a terminal. Lines and tabs stay.
+#[must_use]
+pub fn clean(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
+}
+
+/// Output of a build or command for a terminal: colours stay, everything else that steers goes.
+#[must_use]
+pub fn clean_log(text: &str) -> String {
+    let mut kept = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\x1b') {
+        kept.push_str(&clean(&rest[..at]));
+        rest = &rest[at + 1..];
+        let Some(sequence) = rest.strip_prefix('[') else { continue };
+        let end = sequence.find(|c: char| !c.is_ascii_digit() && c != ';').unwrap_or(sequence.len());
+        if sequence[end..].starts_with('m') {
+            kept.push_str("\x1b[");
+            kept.push_str(&sequence[..=end]);
+        }
+        let skip = end + sequence[end..].chars().next().map_or(0, char::len_utf8);
+        rest = &sequence[skip..];
+    }
+    kept.push_str(&clean(rest));
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_from_elsewhere_cannot_steer_a_terminal() {
+        assert_eq!(clean("a\x1b[2Jb\rc\u{9b}d\n"), "a[2Jbcd\n");
+        assert_eq!(clean_log("\x1b[1;32mok\x1b[0m\x1b[2J\x1b]0;t\x07!"), "\x1b[1;32mok\x1b[0m]0;t!");
+        assert_eq!(clean_log("end\x1b["), "end");
+        assert_eq!(clean_log("\x1b[12é"), "");
+    }
+}

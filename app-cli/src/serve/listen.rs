@@ -1,0 +1,87 @@
+//! The listening sockets.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use axum::Router;
+use burstflare_app_edge::serve::{Bounds, serve};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::exit::{Exit, Failure};
+
+/// Sockets of one server.
+pub struct Listeners {
+    sockets: Vec<TcpListener>,
+    port: u16,
+}
+
+/// Listens on this machine alone: on 127.0.0.1, and on ::1 where there is IPv6.
+///
+/// # Errors
+/// `Conflict` when the port is taken.
+pub async fn loopback(port: u16) -> Result<Listeners, Failure> {
+    let first = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?;
+    let port = first.local_addr().map_err(|error| Failure::local("cannot listen", error))?.port();
+    let mut sockets = vec![first];
+    match TcpListener::bind(SocketAddr::from((Ipv6Addr::LOCALHOST, port))).await {
+        Ok(second) => sockets.push(second),
+        // Somebody else's server would answer those who ask for `localhost` by IPv6.
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            return Err(taken(SocketAddr::from((Ipv6Addr::LOCALHOST, port))));
+        }
+        Err(_) => {}
+    }
+    Ok(Listeners { sockets, port })
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => taken(address),
+        io::ErrorKind::PermissionDenied => Failure::local(format_args!("cannot listen on {address}"), error)
+            .hint("Ports below 1024 are root's; choose another one."),
+        _ => Failure::local(format_args!("cannot listen on {address}"), error).hint("Check the address."),
+    })
+}
+
+fn taken(address: SocketAddr) -> Failure {
+    Failure::new(Exit::Conflict, format!("{address} is in use: is another `flare dev` running?"))
+        .hint("Stop it, or choose another port: `--port 8788`.")
+}
+
+impl Listeners {
+    /// Listens on one address.
+    ///
+    /// # Errors
+    /// `Conflict` when it is taken.
+    pub async fn on(address: SocketAddr) -> Result<Self, Failure> {
+        let socket = bind(address).await?;
+        let port = socket.local_addr().map_err(|error| Failure::local("cannot listen", error))?.port();
+        Ok(Self { sockets: vec![socket], port })
+    }
+
+    /// The port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Answers requests until `stop` turns true, then lets those under way end.
+    pub async fn answer(self, router: Router, stop: watch::Receiver<bool>) {
+        let mut servers = JoinSet::new();
+        for socket in self.sockets {
+            let mut stop = stop.clone();
+            let told = async move {
+                // A sender that is gone means the same.
+                let _ = stop.wait_for(|stop| *stop).await;
+            };
+            servers.spawn(serve(socket, router.clone(), told, Bounds::default()));
+        }
+        while let Some(ended) = servers.join_next().await {
+            if let Ok(Err(error)) = ended {
+                tracing::error!(%error, "a listener broke");
+            }
+        }
+    }
+}
