@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use axum::http::Uri;
+use axum::http::{HeaderMap, Uri};
 
 /// An origin in the sense of RFC 6454: scheme, host and port, in its one text form.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +62,14 @@ impl Origin {
     }
 }
 
+impl std::str::FromStr for Origin {
+    type Err = InvalidOrigin;
+
+    fn from_str(text: &str) -> Result<Self, InvalidOrigin> {
+        Self::parse(text)
+    }
+}
+
 impl std::fmt::Display for Origin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}://{}", if self.is_https() { "https" } else { "http" }, self.authority)
@@ -77,6 +85,15 @@ pub enum LoopbackRate {
     Counted,
 }
 
+/// Whether a proxy on this machine is believed about whom it speaks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forwarded {
+    /// Nobody is believed: `X-Forwarded-For` is not looked at.
+    Ignored,
+    /// The last entry of `X-Forwarded-For` counts when the connection comes from this machine: the proxy put it there.
+    FromLoopback,
+}
+
 /// How this edge is set up.
 #[derive(Debug, Clone)]
 pub struct EdgeConfig {
@@ -90,6 +107,8 @@ pub struct EdgeConfig {
     pub public_rate: u32,
     /// Whether clients on this machine are counted, too.
     pub loopback_rate: LoopbackRate,
+    /// Whose word counts about where a request came from.
+    pub forwarded: Forwarded,
     /// The version that is shown.
     pub version: String,
 }
@@ -104,14 +123,20 @@ impl EdgeConfig {
             preview_domain: "preview.localhost".to_owned(),
             public_rate: 60,
             loopback_rate: LoopbackRate::Free,
+            forwarded: Forwarded::Ignored,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }
 
-    /// A server behind an origin of its own.
+    /// A server with an origin of its own, perhaps behind a proxy on this machine.
     #[must_use]
     pub fn serve(port: u16, origin: Origin) -> Self {
-        Self { origin: Some(origin), loopback_rate: LoopbackRate::Counted, ..Self::dev(port) }
+        Self {
+            origin: Some(origin),
+            loopback_rate: LoopbackRate::Counted,
+            forwarded: Forwarded::FromLoopback,
+            ..Self::dev(port)
+        }
     }
 
     /// The URL that programs use: not a `.localhost` name, which resolvers outside browsers do not know.
@@ -128,6 +153,22 @@ impl EdgeConfig {
 /// The address a request came from; whoever accepts connections puts it into the request's extensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientAddress(pub IpAddr);
+
+impl ClientAddress {
+    /// Whom a connection from this address speaks for.
+    pub(crate) fn resolve(self, forwarded: Forwarded, headers: &HeaderMap) -> Self {
+        let address = self.0.to_canonical();
+        if forwarded == Forwarded::Ignored || !address.is_loopback() {
+            return Self(address);
+        }
+        let last = headers.get_all("x-forwarded-for").iter().next_back();
+        let named = last
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.rsplit(',').next())
+            .and_then(|entry| entry.trim().parse::<IpAddr>().ok());
+        Self(named.map_or(address, |named| named.to_canonical()))
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -147,5 +188,19 @@ mod tests {
         {
             assert!(Origin::parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn only_a_proxy_on_this_machine_is_believed() {
+        let resolve = |peer: &str, forwarded, header: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-forwarded-for", axum::http::HeaderValue::from_static(header));
+            let peer = ClientAddress(peer.parse().expect("an address"));
+            peer.resolve(forwarded, &headers).0.to_string()
+        };
+        assert_eq!(resolve("127.0.0.1", Forwarded::FromLoopback, "192.0.2.1, 198.51.100.2"), "198.51.100.2");
+        assert_eq!(resolve("::ffff:127.0.0.1", Forwarded::FromLoopback, "x"), "127.0.0.1");
+        assert_eq!(resolve("127.0.0.1", Forwarded::Ignored, "192.0.2.1"), "127.0.0.1");
+        assert_eq!(resolve("203.0.113.9", Forwarded::FromLoopback, "192.0.2.1"), "203.0.113.9");
     }
 }

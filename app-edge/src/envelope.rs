@@ -33,12 +33,19 @@ pub(crate) async fn envelop(State(state): State<EdgeState>, mut request: Request
     let clock = &state.plane.ports().clock;
     let began = clock.now();
     let request_id = request_id(&state);
+    let client = request
+        .extensions()
+        .get::<ClientAddress>()
+        .map(|peer| peer.resolve(state.config.forwarded, request.headers()));
     let origin = Origin {
-        ip: request.extensions().get::<ClientAddress>().map(|address| address.0.to_canonical().to_string()),
+        ip: client.map(|client| client.0.to_string()),
         user_agent: user_agent(request.headers()),
         request_id: Some(request_id.clone()),
     };
     request.extensions_mut().insert(origin);
+    if let Some(client) = client {
+        request.extensions_mut().insert(client);
+    }
 
     let answer = AssertUnwindSafe(next.run(request)).catch_unwind().await;
     let mut response = answer.unwrap_or_else(|_| Refusal::defect().into_response());

@@ -20,6 +20,8 @@ mod envelope;
 mod extract;
 mod gate;
 mod guard;
+#[cfg(feature = "harness")]
+pub mod harness;
 mod home;
 mod metrics;
 pub mod openapi;
@@ -35,7 +37,7 @@ mod table;
 #[cfg(feature = "native")]
 mod tunnel;
 
-pub use config::{ClientAddress, EdgeConfig, InvalidOrigin, LoopbackRate, Origin};
+pub use config::{ClientAddress, EdgeConfig, Forwarded, InvalidOrigin, LoopbackRate, Origin};
 pub use envelope::REQUEST_ID;
 pub use problem::PROBLEM_JSON;
 pub use router::{endpoints, router};

@@ -13,11 +13,16 @@ use crate::table::Endpoint;
 use crate::{envelope, guard, routes};
 
 /// The whole API and the pages, for either host.
-#[must_use]
 pub fn router(plane: ControlPlane, config: EdgeConfig) -> Router {
     let table = routes::table();
     let metrics = Arc::new(Metrics::new(&table.endpoints));
-    let state = EdgeState { plane, config: Arc::new(config), metrics };
+    let state = EdgeState {
+        plane,
+        config: Arc::new(config),
+        metrics,
+        #[cfg(feature = "native")]
+        tunnels: crate::tunnel::Tunnels::default(),
+    };
     routes::add_planned(table.router)
         .fallback(routes::no_route)
         .method_not_allowed_fallback(routes::no_method)

@@ -14,6 +14,9 @@ pub(crate) struct EdgeState {
     pub(crate) config: Arc<EdgeConfig>,
     /// What is counted.
     pub(crate) metrics: Arc<Metrics>,
+    /// Connections that were upgraded.
+    #[cfg(feature = "native")]
+    pub(crate) tunnels: crate::tunnel::Tunnels,
 }
 
 impl axum::extract::FromRef<EdgeState> for ControlPlane {

@@ -1,5 +1,6 @@
 //! Carries a WebSocket to a session's agent: the handshake is the agent's, the bytes are passed on unchanged.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -10,24 +11,53 @@ use axum::http::header::{
 };
 use axum::http::{self, HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
-use burstflare_core::{ControlPlane, Error, Kind};
+use burstflare_core::{Error, Kind};
 use burstflare_ports::record::{Origin, TicketPurpose};
 use burstflare_ports::secret::Secret;
 use burstflare_ports::stream;
 use burstflare_ports::wire::SSH_KEY_HEADER;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::problem::{Answer, Refusal};
+use crate::state::EdgeState;
 
 /// How long the agent may take to answer the handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Bytes on their way in each direction; more waits at the sender.
 const BUFFER: usize = 64 << 10;
 
+/// Tunnels at once; further ones are refused.
+const TUNNELS: usize = 2_000;
+
+/// Places for tunnels.
+#[derive(Debug, Clone)]
+pub(crate) struct Tunnels(Arc<Semaphore>);
+
+impl Default for Tunnels {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(TUNNELS)))
+    }
+}
+
+impl Tunnels {
+    fn place(&self) -> Answer<OwnedSemaphorePermit> {
+        Arc::clone(&self.0).try_acquire_owned().map_err(|_| {
+            let full = Error::new(
+                Kind::Unavailable,
+                "too_many_connections",
+                "The server carries as many connections as it can.",
+                "Try again in a moment.",
+            );
+            full.after(Duration::from_secs(5)).into()
+        })
+    }
+}
+
 /// Opens an SSH connection for who has a ticket.
 pub(crate) async fn ssh(
-    plane: &ControlPlane,
+    state: &EdgeState,
     session: &str,
     ticket: Option<Secret<String>>,
     mut request: Request,
@@ -36,17 +66,18 @@ pub(crate) async fn ssh(
     check(request.headers())?;
     let ticket = ticket.ok_or_else(|| Refusal::invalid("ticket", "the parameter ticket is missing"))?;
     let client = request.extensions_mut().remove::<OnUpgrade>().ok_or_else(needs_upgrade)?;
+    let place = state.tunnels.place()?;
     let origin = request.extensions().get::<Origin>().cloned().unwrap_or_default();
 
-    let redeemed = plane.redeem(&ticket, session, TicketPurpose::Ssh, origin).await?;
+    let redeemed = state.plane.redeem(&ticket, session, TicketPurpose::Ssh, origin).await?;
     let call = handshake(request.headers(), redeemed.ticket.ssh_key.as_deref())?;
-    let ports = plane.ports();
-    let mut answer = ports.agents.send(&redeemed.target, call, HANDSHAKE).await.map_err(Error::from)?;
+    let agents = &state.plane.ports().agents;
+    let mut answer = agents.send(&redeemed.target, call, HANDSHAKE).await.map_err(Error::from)?;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Err(agent_refused(answer.status()));
     }
     let agent = answer.extensions_mut().remove::<OnUpgrade>().ok_or_else(Refusal::defect)?;
-    let carried = Box::pin(async move {
+    tokio::spawn(async move {
         let (Ok(client), Ok(agent)) = (client.await, agent.await) else {
             tracing::debug!("a tunnel's upgrade did not come about");
             return;
@@ -57,8 +88,8 @@ pub(crate) async fn ssh(
             Ok((inward, outward)) => tracing::debug!(inward, outward, "a tunnel ended"),
             Err(error) => tracing::debug!(%error, "a tunnel broke"),
         }
+        drop(place);
     });
-    ports.background.spawn(carried).map_err(Error::from)?;
 
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;

@@ -60,7 +60,7 @@ async fn ssh(
 async fn connect(state: EdgeState, session: String, mut query: Query, request: Request) -> Answer<Response> {
     let ticket = query.text("ticket")?.map(burstflare_ports::secret::Secret::new);
     query.finish()?;
-    crate::tunnel::ssh(&state.plane, &session, ticket, request).await
+    crate::tunnel::ssh(&state, &session, ticket, request).await
 }
 
 #[cfg(not(feature = "native"))]

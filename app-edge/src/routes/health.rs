@@ -88,7 +88,7 @@ async fn metrics(
     Extension(site): Extension<Site>,
     request: Request,
 ) -> Answer<Response> {
-    let address = request.extensions().get::<ClientAddress>().map(|address| address.0.to_canonical());
+    let address = request.extensions().get::<ClientAddress>().map(|address| address.0);
     let local = matches!(site, Site::Loopback { .. }) && address.is_none_or(|address| address.is_loopback());
     if !local {
         // As if it were not there: what is counted is nobody else's business.
