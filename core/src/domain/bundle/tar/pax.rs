@@ -26,7 +26,7 @@ impl Pax {
                 b"size" => set(&mut pax.size, decimal(value).ok_or(TarError::Number("size"))?, "the size")?,
                 b"" => return Err(TarError::Extension),
                 _ if key.starts_with(b"GNU.sparse.") || key.starts_with(b"SCHILY.realsize") => {
-                    pax.sparse = true
+                    pax.sparse = true;
                 }
                 _ => {}
             }
