@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use burstflare_ports::blob::BlobKey;
+use burstflare_ports::error::{ErrorKind, PortError};
 use burstflare_ports::id::Id;
 use burstflare_ports::record::{
     Build, BuildState, BundleRef, Effect, Event, Template, Version, VersionSpec, VersionState, Workspace,
@@ -16,7 +17,7 @@ use serde_json::json;
 use super::paging::list;
 use super::{Caller, ControlPlane, List, PageQuery, refusal};
 use crate::domain::build as rules;
-use crate::domain::bundle::{BundleLimits, Inspected, Inspector};
+use crate::domain::bundle::{BundleLimits, Inspector};
 use crate::domain::manifest::{self, ManifestLimits};
 use crate::domain::permission::{Action, Relation};
 use crate::error::{Error, Kind, Result};
@@ -64,7 +65,10 @@ impl ControlPlane {
         self.commit(change).await.map_err(|error| match error {
             CommitError::Refused(Guard::Free(_)) => Error::conflict(
                 "label_taken",
-                format!("Template `{}` has a version `{label}` already, and versions never change.", template.name),
+                format!(
+                    "Template `{}` has a version `{label}` already, and versions never change.",
+                    template.name
+                ),
                 "Choose another --version.",
             ),
             error => refusal(error),
@@ -84,8 +88,7 @@ impl ControlPlane {
     ) -> Result<List<Version, Id<Version>>> {
         caller.may(Action::Read, Relation::Own)?;
         let template = self.find_template(caller.workspace.id, template).await?;
-        let found =
-            self.store().versions(template.workspace, template.id, page.after, page.limit).await?;
+        let found = self.store().versions(template.workspace, template.id, page.after, page.limit).await?;
         Ok(list(found, |version| version.id))
     }
 
@@ -103,7 +106,7 @@ impl ControlPlane {
     /// a refused bundle.
     ///
     /// # Errors
-    /// `bundle_refused`, `manifest_refused`, `already_uploaded`, `TooLarge`, `quota_exceeded`.
+    /// what the inspector and the manifest's parser refuse, `already_uploaded`, `TooLarge`, `quota_exceeded`.
     pub async fn upload_bundle(
         &self,
         caller: &Caller,
@@ -216,12 +219,8 @@ impl ControlPlane {
                 && let Err(refused) = inspector.push(&chunk)
             {
                 guard.0 = None;
-                guard.1 = Some(bundle_refused(&refused.to_string()));
-                return Err(burstflare_ports::error::PortError::new(
-                    burstflare_ports::error::ErrorKind::Invalid,
-                    "bundle",
-                    "refused",
-                ));
+                guard.1 = Some(refused.into());
+                return Err(PortError::new(ErrorKind::Invalid, "bundle", "refused"));
             }
             Ok(chunk)
         });
@@ -234,7 +233,7 @@ impl ControlPlane {
             return Err(refused);
         }
         let info = stored.map_err(|error| match error.kind() {
-            burstflare_ports::error::ErrorKind::TooLarge => Error::new(
+            ErrorKind::TooLarge => Error::new(
                 Kind::TooLarge,
                 "bundle_too_large",
                 format!("The bundle has more than {} MiB.", limit >> 20),
@@ -243,7 +242,7 @@ impl ControlPlane {
             _ => error.into(),
         })?;
         match inspected(inspector) {
-            Ok((_, spec)) => Ok((BundleRef { blob, blake3: info.blake3, size: info.size }, spec)),
+            Ok(spec) => Ok((BundleRef { blob, blake3: info.blake3, size: info.size }, spec)),
             Err(error) => {
                 self.drop_blob(&blob).await;
                 Err(error)
@@ -270,39 +269,19 @@ impl ControlPlane {
         found.ok_or_else(|| Error::not_found("version"))
     }
 
-    pub(super) async fn version_record(
-        &self,
-        workspace: Id<Workspace>,
-        id: Id<Version>,
-    ) -> Result<Version> {
+    pub(super) async fn version_record(&self, workspace: Id<Workspace>, id: Id<Version>) -> Result<Version> {
         self.store().version(workspace, id).await?.ok_or_else(|| Error::not_found("version"))
     }
 }
 
-fn inspected(inspector: Option<Inspector>) -> Result<(Inspected, VersionSpec)> {
-    let inspected = inspector
-        .ok_or_else(|| bundle_refused("it could not be read"))?
-        .finish()
-        .map_err(|refused| bundle_refused(&refused.to_string()))?;
-    let spec = manifest::parse(&inspected.manifest, &ManifestLimits::default()).map_err(|refused| {
-        let mut error = Error::new(
-            Kind::Invalid,
-            "manifest_refused",
-            format!("flare.toml: {refused}"),
-            "Correct flare.toml and upload again.",
-        );
-        error.field = Some("flare.toml");
-        error
-    })?;
-    Ok((inspected, spec))
+fn inspected(inspector: Option<Inspector>) -> Result<VersionSpec> {
+    let inspector = inspector.ok_or_else(|| fault_of_inspector("it was taken twice"))?;
+    let inspected = inspector.finish()?;
+    Ok(manifest::parse(&inspected.manifest, &ManifestLimits::default())?)
 }
 
 pub(super) fn archived() -> Error {
-    Error::conflict(
-        "archived",
-        "The template is archived.",
-        "Take it back with `flare template restore`.",
-    )
+    Error::conflict("archived", "The template is archived.", "Take it back with `flare template restore`.")
 }
 
 fn already_uploaded() -> Error {
@@ -313,13 +292,8 @@ fn already_uploaded() -> Error {
     )
 }
 
-fn bundle_refused(reason: &str) -> Error {
-    Error::new(
-        Kind::Invalid,
-        "bundle_refused",
-        format!("The bundle is refused: {reason}."),
-        "Make it with `flare template upload`, which leaves out what does not belong there.",
-    )
+fn fault_of_inspector(what: &str) -> Error {
+    PortError::new(ErrorKind::Internal, "bundle", what).into()
 }
 
 pub(super) fn blob_key(text: &str) -> Result<BlobKey> {
