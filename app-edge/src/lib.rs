@@ -36,6 +36,8 @@ mod state;
 mod table;
 #[cfg(feature = "native")]
 mod tunnel;
+#[cfg(feature = "worker")]
+pub mod worker;
 
 pub use config::{ClientAddress, EdgeConfig, Forwarded, InvalidOrigin, LoopbackRate, Origin};
 pub use envelope::REQUEST_ID;
