@@ -15,7 +15,7 @@ const PAGE: usize = 100;
 /// A waiting state that outlives its deadline by this much is stuck.
 const STUCK: Duration = Duration::from_secs(120);
 /// A queued build that nobody took for so long past its deadline gives its attempt up.
-const HOPELESS: Duration = Duration::from_secs(600);
+const HOPELESS: Duration = Duration::from_secs(86_400);
 /// Expired secrets are kept so long, so that their reuse is still told from garbage.
 const KEEP_EXPIRED: Duration = Duration::from_secs(7 * 86_400);
 
