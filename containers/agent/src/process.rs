@@ -15,7 +15,6 @@ const STANDARD_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/
 /// What every process of the user finds.
 pub(crate) struct Surroundings {
     env: BTreeMap<String, String>,
-    /// Where shells and commands begin.
     cwd: String,
     /// The user's shell.
     pub(crate) shell: &'static str,
@@ -63,6 +62,11 @@ impl Surroundings {
         Self { env, cwd: boot.roots.first().cloned().unwrap_or_else(|| "/".into()), shell, open_files }
     }
 
+    /// Where shells, commands and file transfers begin.
+    pub(crate) fn cwd(&self) -> &str {
+        if Path::new(&self.cwd).is_dir() { &self.cwd } else { "/" }
+    }
+
     /// A command with all of that. A program without a slash is looked up in the PATH that the process gets.
     pub(crate) fn command(
         &self,
@@ -72,7 +76,7 @@ impl Surroundings {
         terminal: Terminal,
     ) -> Command {
         let mut command = Command::new(program);
-        let cwd = cwd.unwrap_or_else(|| if Path::new(&self.cwd).is_dir() { &self.cwd } else { "/" });
+        let cwd = cwd.unwrap_or_else(|| self.cwd());
         command.env_clear().envs(&self.env).envs(env).current_dir(cwd);
         let open_files = self.open_files.clone();
         // SAFETY: the closure runs between fork and exec and only makes system calls; it allocates nothing and

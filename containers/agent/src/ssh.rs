@@ -1,12 +1,142 @@
-//! stub
+//! `GET /v1/ssh`: a WebSocket whose binary messages carry an SSH connection.
+
+mod channel;
+mod forward;
+mod inbox;
+mod modes;
+mod session;
+mod stream;
+
+use std::io;
 use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use burstflare_ports::wire::SSH_KEY_HEADER;
+use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
+use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use russh::keys::ssh_key::private::Ed25519Keypair;
+use russh::keys::{PrivateKey, PublicKey};
+use russh::server::Config;
+use russh::{MethodKind, MethodSet, SshId};
+use tokio::sync::Semaphore;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use self::session::Visit;
 use crate::agent::Agent;
-use crate::reply::{Refused, Reply};
-pub(crate) struct HostKey(String);
-impl HostKey {
-    pub(crate) fn from_seed(_seed: &str) -> std::io::Result<Self> { Ok(Self("ssh-ed25519 AAAA".into())) }
-    pub(crate) fn public_line(&self) -> &str { &self.0 }
+use crate::reply::{Refused, Reply, done};
+use crate::server::Connection;
+
+/// SSH connections at a time.
+const CONNECTIONS: usize = 64;
+/// For each channel, in each direction.
+pub(crate) const WINDOW: u32 = 4 << 20;
+const PACKET: u32 = 32 << 10;
+/// Between the handshake's beginning and the login.
+const LOGIN: Duration = Duration::from_secs(60);
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// The SSH server's identity: stable for a session, because the edge keeps its seed.
+pub(crate) struct HostKey {
+    public_line: String,
+    config: Arc<Config>,
+    places: Arc<Semaphore>,
 }
-pub(crate) fn upgrade(_agent: &Arc<Agent>, _request: &mut http::Request<hyper::body::Incoming>) -> Result<Reply, Refused> {
-    Err(Refused::not_found("later"))
+
+impl HostKey {
+    /// From 32 bytes in base64.
+    pub(crate) fn from_seed(seed: &str) -> io::Result<Self> {
+        let seed = STANDARD.decode(seed).ok().and_then(|seed| <[u8; 32]>::try_from(seed).ok());
+        let seed = seed.ok_or_else(|| io::Error::other("the SSH host seed is not 32 bytes in base64"))?;
+        let key = PrivateKey::from(Ed25519Keypair::from_seed(&seed));
+        let public_line = key.public_key().to_openssh().map_err(io::Error::other)?;
+        let config = Config {
+            server_id: SshId::Standard("SSH-2.0-BurstFlare".into()),
+            methods: MethodSet::from(&[MethodKind::PublicKey][..]),
+            // One key may log in and it was checked by the edge: there is nothing to guess.
+            auth_rejection_time: Duration::from_millis(100),
+            auth_rejection_time_initial: Some(Duration::ZERO),
+            keys: vec![key],
+            window_size: WINDOW,
+            maximum_packet_size: PACKET,
+            channel_buffer_size: 8,
+            event_buffer_size: 32,
+            max_auth_attempts: 6,
+            inactivity_timeout: None,
+            keepalive_interval: Some(KEEPALIVE),
+            keepalive_max: 3,
+            ..Config::default()
+        };
+        Ok(Self { public_line, config: Arc::new(config), places: Arc::new(Semaphore::new(CONNECTIONS)) })
+    }
+
+    /// The public half in OpenSSH's format.
+    pub(crate) fn public_line(&self) -> &str {
+        &self.public_line
+    }
+}
+
+/// Answers the upgrade and serves SSH on what becomes of the connection.
+pub(crate) fn upgrade(agent: &Arc<Agent>, request: &mut Request<Incoming>) -> Result<Reply, Refused> {
+    let accept = websocket(request.headers())?;
+    let line = request.headers().get(SSH_KEY_HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let allowed = PublicKey::from_openssh(line)
+        .map_err(|_| Refused::invalid(format!("`{SSH_KEY_HEADER}` has to hold one public key.")))?;
+    let place = Arc::clone(&agent.host_key.places)
+        .try_acquire_owned()
+        .map_err(|_| Refused::too_large(format!("{CONNECTIONS} SSH connections are open already.")))?;
+    let upgrade = hyper::upgrade::on(request);
+    let agent = Arc::clone(agent);
+    tokio::spawn(async move {
+        if let Err(problem) = serve(agent, upgrade, allowed).await {
+            tracing::debug!(%problem, "an SSH connection broke");
+        }
+        drop(place);
+    });
+    let mut reply = done();
+    *reply.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = reply.headers_mut();
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    Ok(reply)
+}
+
+/// Checks the handshake of RFC 6455 section 4.2.1 and answers the accept key.
+fn websocket(headers: &HeaderMap) -> Result<HeaderValue, Refused> {
+    let has = |name, token: &str| {
+        let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).any(|part| part.trim().eq_ignore_ascii_case(token))
+    };
+    let key = headers.get(SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes);
+    let key = key.filter(|_| has(UPGRADE, "websocket") && has(CONNECTION, "upgrade") && has(SEC_WEBSOCKET_VERSION, "13"));
+    let accept = key.map(derive_accept_key).and_then(|accept| accept.parse().ok());
+    accept.ok_or_else(|| Refused::invalid("This call is a WebSocket of version 13."))
+}
+
+async fn serve(agent: Arc<Agent>, upgrade: OnUpgrade, allowed: PublicKey) -> Result<(), russh::Error> {
+    let upgraded = upgrade.await.map_err(io::Error::other)?;
+    let parts = upgraded
+        .downcast::<TokioIo<Connection>>()
+        .map_err(|_| io::Error::other("the connection is of another kind"))?;
+    let stream = stream::open(parts.io.into_inner(), &parts.read_buf).await;
+    let config = Arc::clone(&agent.host_key.config);
+    let visit = Visit::new(agent, allowed);
+    let logged_in = visit.logged_in();
+    let greeting = tokio::time::timeout(LOGIN, russh::server::run_stream(config, stream, visit));
+    let timed_out = || io::Error::new(io::ErrorKind::TimedOut, "no login in time");
+    let mut session = greeting.await.map_err(|_| timed_out())??;
+    tokio::select! {
+        end = &mut session => return end,
+        () = logged_in.notified() => {}
+        () = tokio::time::sleep(LOGIN) => {
+            let _ = session.handle().disconnect(russh::Disconnect::ByApplication, "no login in time".into(), String::new()).await;
+            return Err(timed_out().into());
+        }
+    }
+    session.await
 }

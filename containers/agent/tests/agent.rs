@@ -9,5 +9,7 @@ mod calls;
 mod exec;
 #[path = "agent/machine.rs"]
 mod machine;
+#[path = "agent/ssh.rs"]
+mod ssh;
 #[path = "agent/tree.rs"]
 mod tree;

@@ -1,0 +1,90 @@
+//! Real terminals: a pair from /dev/ptmx, opened by handle, and its master end for async use.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use bytes::BytesMut;
+use rustix::io::Errno;
+use rustix::pty::OpenptFlags;
+use rustix::termios::Winsize;
+use tokio::io::unix::AsyncFd;
+
+/// What one read of a terminal takes at most; the kernel hands out about 4 KiB at a time.
+const BATCH: usize = 32 << 10;
+
+/// Our end of a terminal.
+pub(crate) struct Master(AsyncFd<OwnedFd>);
+
+/// A terminal before a process has it.
+pub(crate) struct Pair {
+    /// Our end.
+    pub(crate) master: Master,
+    /// The process's end.
+    pub(crate) slave: OwnedFd,
+    /// Its path, for SSH_TTY.
+    pub(crate) name: String,
+}
+
+/// Opens a terminal of this size.
+pub(crate) fn open(size: Winsize) -> io::Result<Pair> {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let master = rustix::pty::openpt(flags)?;
+    rustix::pty::unlockpt(&master)?;
+    // By handle: no path that somebody could replace in between.
+    let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags)?;
+    let name = rustix::pty::ptsname(&master, Vec::new())?.to_string_lossy().into_owned();
+    rustix::termios::tcsetwinsize(&master, size)?;
+    rustix::io::ioctl_fionbio(&master, true)?;
+    // SAFETY: the descriptor is owned by what is registered, which never gives it away or closes it before.
+    let master = unsafe { AsyncFd::register(master) }.map_err(io::Error::from)?;
+    Ok(Pair { master: Master(master), slave, name })
+}
+
+impl Master {
+    /// Changes the size; the foreground process group is told by the kernel.
+    pub(crate) fn resize(&self, size: Winsize) -> io::Result<()> {
+        Ok(rustix::termios::tcsetwinsize(self.0.get_ref(), size)?)
+    }
+
+    /// Takes what is there, waiting for the first byte only: a flood comes in large pieces, a keystroke at once.
+    /// `None` when nobody holds the other end any more.
+    pub(crate) async fn read(&self) -> Option<BytesMut> {
+        let mut batch = BytesMut::zeroed(BATCH);
+        loop {
+            let mut ready = self.0.readable().await.ok()?;
+            let mut filled = 0;
+            while let Some(room) = batch.get_mut(filled..).filter(|room| !room.is_empty()) {
+                match rustix::io::read(self.0.get_ref().as_fd(), room) {
+                    Ok(length) if length > 0 => filled += length,
+                    Err(Errno::INTR) => {}
+                    // What came before the end is delivered first; the next read meets the end again.
+                    _ if filled > 0 => break,
+                    Err(Errno::AGAIN) => {
+                        ready.clear_ready();
+                        break;
+                    }
+                    // EIO is how Linux says that the last holder has closed.
+                    _ => return None,
+                }
+            }
+            if filled > 0 {
+                batch.truncate(filled);
+                return Some(batch);
+            }
+        }
+    }
+
+    /// Writes everything, waiting while the terminal takes no more.
+    pub(crate) async fn write(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let mut ready = self.0.writable().await?;
+            match rustix::io::write(self.0.get_ref().as_fd(), bytes) {
+                Ok(length) => bytes = bytes.get(length..).unwrap_or_default(),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => ready.clear_ready(),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,265 @@
+//! One session channel's program: started, fed, its output carried, its end reported.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use russh::server::{Handle, Msg};
+use russh::{ChannelWriteHalf, Pty, Sig};
+use rustix::process::Pid;
+use rustix::termios::Winsize;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::pipe;
+
+use super::inbox::Inbox;
+use super::modes;
+use crate::agent::Agent;
+use crate::process::Terminal;
+use crate::pty::{self, Master};
+use crate::reaper::{Child, Exit, signal_name};
+use crate::sftp;
+
+/// RFC 4254 section 5.2.
+const STDERR: u32 = 1;
+const BUFFER: usize = 32 << 10;
+/// After the end of a terminal's program: how long a silent, how long a busy terminal is still read.
+const SILENT: Duration = Duration::from_millis(60);
+const BUSY: Duration = Duration::from_millis(500);
+
+/// The sending half of a channel.
+pub(super) type Out = ChannelWriteHalf<Msg>;
+
+/// What a client asked for before it started a program.
+#[derive(Default)]
+pub(super) struct Wish {
+    /// A terminal.
+    pub(super) terminal: Option<TerminalWish>,
+    /// Variables.
+    pub(super) env: BTreeMap<String, String>,
+}
+
+/// A terminal as the client has it.
+pub(super) struct TerminalWish {
+    /// Value of TERM.
+    pub(super) term: String,
+    /// In characters and pixels.
+    pub(super) size: Winsize,
+    /// RFC 4254 section 8.
+    pub(super) modes: Vec<(Pty, u32)>,
+}
+
+/// What to run.
+pub(super) enum Program {
+    /// The user's login shell.
+    Shell,
+    /// A line for the user's shell.
+    Command(Vec<u8>),
+}
+
+/// A program that runs, and what its channel can still do to it.
+pub(super) struct Running {
+    /// Its process, and group.
+    pub(super) pid: Pid,
+    /// Its terminal.
+    pub(super) terminal: Option<Arc<Master>>,
+    child: Child,
+}
+
+/// Starts a program.
+pub(super) fn start(agent: &Agent, wish: &Wish, program: &Program) -> io::Result<Running> {
+    let shell = agent.surroundings.shell;
+    let mut env = wish.env.clone();
+    let attached = match &wish.terminal {
+        Some(wish) => {
+            let pair = pty::open(wish.size)?;
+            modes::apply(&pair.slave, &wish.modes)?;
+            env.insert("TERM".into(), wish.term.clone());
+            env.insert("SSH_TTY".into(), pair.name.clone());
+            Some(pair)
+        }
+        None => None,
+    };
+    let terminal = if attached.is_some() { Terminal::Controlling } else { Terminal::No };
+    let mut command = agent.surroundings.command(shell, None, &env, terminal);
+    match program {
+        Program::Shell => {
+            let name = shell.rsplit('/').next().unwrap_or(shell);
+            command.arg0(format!("-{name}"));
+        }
+        Program::Command(line) => {
+            use std::os::unix::ffi::OsStrExt as _;
+            command.arg("-c").arg(std::ffi::OsStr::from_bytes(line));
+        }
+    }
+    let terminal = match attached {
+        Some(pair) => {
+            command.stdin(pair.slave.try_clone()?).stdout(pair.slave.try_clone()?).stderr(pair.slave);
+            Some(Arc::new(pair.master))
+        }
+        None => {
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            None
+        }
+    };
+    let child = agent.children.start(&mut command)?;
+    // `command` held the terminal's other end; it goes here, so that the program is its only holder.
+    drop(command);
+    Ok(Running { pid: child.pid, terminal, child })
+}
+
+/// Carries everything until the program has ended, then says how.
+pub(super) async fn attend(running: Running, inbox: Arc<Inbox>, out: Out, session: Handle) {
+    let Running { terminal, child, .. } = running;
+    let exit = match terminal {
+        Some(master) => with_terminal(&master, child, &inbox, &out).await,
+        None => with_pipes(child, &inbox, &out).await,
+    };
+    inbox.close();
+    let _ = out.eof().await;
+    match exit {
+        Exit::Code(code) => {
+            let _ = out.exit_status(u32::from(code)).await;
+        }
+        Exit::Signal(signal) => {
+            let name = sig(signal);
+            let _ = session.exit_signal_request(out.id(), name, false, String::new(), String::new()).await;
+        }
+    }
+    let _ = out.close().await;
+}
+
+async fn with_terminal(master: &Master, child: Child, inbox: &Inbox, out: &Out) -> Exit {
+    let feeding = async {
+        // The end of the client's input means nothing to a terminal.
+        while let Some(bytes) = inbox.next().await {
+            if master.write(&bytes).await.is_err() {
+                break;
+            }
+        }
+        inbox.close();
+        std::future::pending::<()>().await;
+    };
+    let mut exit = child.exit;
+    let carrying = async {
+        let exit = loop {
+            tokio::select! {
+                batch = master.read() => match batch {
+                    Some(batch) => if out.data_bytes(batch).await.is_err() { return Exit::Code(255) },
+                    None => break (&mut exit).await.unwrap_or(Exit::Code(255)),
+                },
+                exit = &mut exit => break exit.unwrap_or(Exit::Code(255)),
+            }
+        };
+        // Its last words may still be on their way through the kernel. Who else holds the terminal does not count.
+        let rest = async {
+            while let Ok(Some(batch)) = tokio::time::timeout(SILENT, master.read()).await {
+                if out.data_bytes(batch).await.is_err() {
+                    break;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(BUSY, rest).await;
+        exit
+    };
+    tokio::select! {
+        exit = carrying => exit,
+        () = feeding => Exit::Code(255),
+    }
+}
+
+async fn with_pipes(child: Child, inbox: &Inbox, out: &Out) -> Exit {
+    let Child { exit, pipes, .. } = child;
+    let stdin = pipes.stdin.and_then(|pipe| pipe::Sender::from_owned_fd(pipe.into()).ok());
+    let stdout = pipes.stdout.and_then(|pipe| pipe::Receiver::from_owned_fd(pipe.into()).ok());
+    let stderr = pipes.stderr.and_then(|pipe| pipe::Receiver::from_owned_fd(pipe.into()).ok());
+    let feeding = async {
+        if let Some(mut stdin) = stdin {
+            while let Some(bytes) = inbox.next().await {
+                if stdin.write_all(&bytes).await.is_err() {
+                    break;
+                }
+            }
+        }
+        // The pipe is closed by now: the program sees the end.
+        inbox.close();
+        std::future::pending::<()>().await;
+    };
+    // As sshd does, the channel lives as long as anybody can still write into it.
+    let carrying = async {
+        tokio::join!(carry(stdout, None, out), carry(stderr, Some(STDERR), out));
+        exit.await.unwrap_or(Exit::Code(255))
+    };
+    tokio::select! {
+        exit = carrying => exit,
+        () = feeding => Exit::Code(255),
+    }
+}
+
+async fn carry(pipe: Option<pipe::Receiver>, stream: Option<u32>, out: &Out) {
+    let Some(mut pipe) = pipe else { return };
+    loop {
+        let mut buffer = BytesMut::with_capacity(BUFFER);
+        match pipe.read_buf(&mut buffer).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+        let sent = match stream {
+            None => out.data_bytes(buffer).await,
+            Some(stream) => out.extended_data_bytes(stream, buffer).await,
+        };
+        if sent.is_err() {
+            return;
+        }
+    }
+}
+
+/// Serves SFTP on a channel; the work is done by a thread of its own, because disks block.
+pub(super) async fn transfer(agent: Arc<Agent>, inbox: Arc<Inbox>, out: Out) {
+    let (requests, input) = tokio::sync::mpsc::channel::<Bytes>(4);
+    let (output, mut replies) = tokio::sync::mpsc::channel::<Bytes>(4);
+    let serving = tokio::task::spawn_blocking(move || sftp::serve(&agent, input, &output));
+    let feeding = async {
+        while let Some(bytes) = inbox.next().await {
+            if requests.send(bytes).await.is_err() {
+                break;
+            }
+        }
+        drop(requests);
+        inbox.close();
+    };
+    let carrying = async {
+        while let Some(bytes) = replies.recv().await {
+            if out.data_bytes(bytes).await.is_err() {
+                break;
+            }
+        }
+    };
+    tokio::join!(feeding, carrying);
+    let code = u32::from(!matches!(serving.await, Ok(Ok(()))));
+    let _ = out.eof().await;
+    let _ = out.exit_status(code).await;
+    let _ = out.close().await;
+}
+
+fn sig(signal: i32) -> Sig {
+    match signal_name(signal) {
+        "ABRT" => Sig::ABRT,
+        "ALRM" => Sig::ALRM,
+        "FPE" => Sig::FPE,
+        "HUP" => Sig::HUP,
+        "ILL" => Sig::ILL,
+        "INT" => Sig::INT,
+        "KILL" => Sig::KILL,
+        "PIPE" => Sig::PIPE,
+        "QUIT" => Sig::QUIT,
+        "SEGV" => Sig::SEGV,
+        "TERM" => Sig::TERM,
+        "USR1" => Sig::USR1,
+        // RFC 4254 section 6.10: local names carry a domain.
+        other => Sig::Custom(format!("{other}@burstflare")),
+    }
+}
