@@ -132,6 +132,9 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Answer<T> {
 
 /// The field an error is about: the path, and for missing and unknown fields the name that the message quotes.
 fn field(path: &str, message: &str) -> String {
+    // Broken off within something that has no name yet.
+    let path = path.trim_end_matches('?').trim_end_matches('.');
+    let path = if path.is_empty() { "." } else { path };
     let quoted = ["missing field `", "unknown field `"]
         .iter()
         .find_map(|start| message.strip_prefix(start))

@@ -25,8 +25,8 @@ use burstflare_core::{Config, ControlPlane, Registration};
 use burstflare_ports::clock::Clock;
 use burstflare_ports::error::{ErrorKind, PortError, PortResult};
 use burstflare_ports::machine::{
-    AgentLink, AgentTarget, Epoch, Isolation, LayerRef, MachineKey, MachineOwner, MachineRuntime, MachineSpec,
-    MachineStatus, RuntimeProfile, Started, Stopped,
+    AgentLink, AgentTarget, Epoch, Isolation, LayerRef, MachineKey, MachineOwner, MachineRuntime,
+    MachineSpec, MachineStatus, RuntimeProfile, Started, Stopped,
 };
 use burstflare_ports::secret::Secret;
 use burstflare_ports::stream::Body;
@@ -97,7 +97,8 @@ impl Harness {
         let database = SqliteDatabase::open(&data, clock.now()).await?;
         let actors = LocalActors::new(Arc::clone(&clock), 32);
         let queue = SqliteQueue::new(database.clone(), Arc::clone(&clock), QueueOptions::default());
-        let workflows = SqliteWorkflows::new(database.clone(), Arc::clone(&clock), WorkflowOptions::default());
+        let workflows =
+            SqliteWorkflows::new(database.clone(), Arc::clone(&clock), WorkflowOptions::default());
         let background = Arc::new(TokioBackground::new(1_000));
         let ports = Ports {
             store: Arc::new(SqliteStore::new(database.clone())),
@@ -114,11 +115,8 @@ impl Harness {
             entropy: Arc::new(OsEntropy),
             background: background.clone(),
         };
-        let config = Config {
-            registration: parts.registration,
-            master_key: Secret::new([7; 32]),
-            plan: parts.plan,
-        };
+        let config =
+            Config { registration: parts.registration, master_key: Secret::new([7; 32]), plan: parts.plan };
         let plane = ControlPlane::new(ports, config);
         // Who calls back is made first and given its counterpart now.
         actors.run(Arc::new(plane.clone()));

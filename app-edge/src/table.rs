@@ -68,7 +68,10 @@ pub(crate) struct Table {
 
 impl Table {
     /// Adds an endpoint; `_description` is what `#[utoipa::path]` made beside the handler.
-    #[expect(clippy::needless_pass_by_value, reason = "a handler is cloned for each method, and given away like any other")]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a handler is cloned for each method, and given away like any other"
+    )]
     pub(crate) fn add<P, H, T>(
         mut self,
         _description: P,

@@ -18,10 +18,12 @@ use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use burstflare_adapters_cloudflare::{Absent, D1, D1Store, IsolateBackground, WorkerClock, WorkerEntropy, js};
+use burstflare_adapters_cloudflare::{
+    Absent, D1, D1Store, IsolateBackground, WorkerClock, WorkerEntropy, js,
+};
+use burstflare_core::ControlPlane;
 use burstflare_core::domain::plan;
 use burstflare_core::service::{Config, Ports, Registration};
-use burstflare_core::ControlPlane;
 use burstflare_ports::secret::Secret;
 use tower_service::Service as _;
 use worker::{Env, Error, HttpRequest};
@@ -56,7 +58,9 @@ async fn answer_it(mut request: HttpRequest, env: Env) -> worker::Result<Respons
     };
     if let Some(counted) = counted {
         let text = format!("reads={}, batches={}", counted.reads(), counted.batches());
-        response.headers_mut().insert(COUNTED, HeaderValue::try_from(text).map_err(|_| refused("FLARE_COUNT"))?);
+        response
+            .headers_mut()
+            .insert(COUNTED, HeaderValue::try_from(text).map_err(|_| refused("FLARE_COUNT"))?);
     }
     Ok(response)
 }
