@@ -125,8 +125,8 @@ impl Cli {
             Command::Man(args) => return print::man(context, Self::command(), &args),
             Command::Later(later) => return later::run(&later),
             Command::ConfigSsh(args) => return config_ssh::run(context, &args),
-            Command::Dev(args) => return dev::dev(context, args),
-            Command::Serve(args) => return dev::serve(context, args),
+            Command::Dev(args) => return dev::dev(context, &args),
+            Command::Serve(args) => return dev::serve(context, &args),
             other => other,
         };
         run::client(context, command.run(context))

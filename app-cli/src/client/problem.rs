@@ -43,10 +43,8 @@ pub(super) fn failure(origin: &Origin, status: StatusCode, location: Option<&str
         return Failure::new(exit, format!("{origin} answered {status}"))
             .hint("Check that `--url` names a BurstFlare server.");
     };
-    if let Some(field) = text("field") {
-        if !message.contains(&field) {
-            message = format!("{field}: {message}");
-        }
+    if let Some(field) = text("field").filter(|field| !message.contains(field)) {
+        message = format!("{field}: {message}");
     }
     Failure { exit, code, message, hint: text("hint"), request_id: text("request_id") }
 }

@@ -112,10 +112,8 @@ pub async fn follow(context: &Context, client: &Client, build: &str) -> Result<(
     let what = format!("build {build}");
     let wait = Wait { client, call, until_gone: false, deadline: DEADLINE, what };
     let ended = wait.run(context, By(|document: &Value| judge(document))).await;
-    if let Err(failure) = &ended {
-        if failure.exit == Exit::Failed {
-            show_tail(context, client, build).await;
-        }
+    if ended.as_ref().is_err_and(|failure| failure.exit == Exit::Failed) {
+        show_tail(context, client, build).await;
     }
     ended.map(drop)
 }

@@ -119,7 +119,7 @@ impl Common {
 ///
 /// # Errors
 /// When the port is taken, or the data folder is in use or not usable.
-pub fn dev(context: &Context, args: Dev) -> Outcome {
+pub fn dev(context: &Context, args: &Dev) -> Outcome {
     log();
     let runtime = run::server()?;
     let outcome = runtime.block_on(async {
@@ -162,7 +162,7 @@ pub fn dev(context: &Context, args: Dev) -> Outcome {
 ///
 /// # Errors
 /// When the address is taken, the data folder is in use or not usable, or sessions cannot be isolated.
-pub fn serve(context: &Context, args: Serve) -> Outcome {
+pub fn serve(context: &Context, args: &Serve) -> Outcome {
     log();
     let runtime = run::server()?;
     let outcome = runtime.block_on(async {

@@ -1,1 +1,12 @@
-//! Tests of the program as it is.
+//! The program as it is: the real binary, a real server, the system's OpenSSH.
+
+mod bundle;
+mod config_ssh;
+mod credentials;
+mod direction;
+mod flare;
+mod folder;
+mod lifecycle;
+mod offline;
+mod six_lines;
+mod ssh;
