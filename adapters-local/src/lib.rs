@@ -7,6 +7,7 @@
 //! | jobs, workflows | [`queue::SqliteQueue`], [`workflow::SqliteWorkflows`] |
 //! | session actors | [`actors::LocalActors`] |
 //! | events, limits | [`feed::LocalFeed`], [`limit::MemoryRateLimiter`] |
+//! | machines and their agents | [`sandbox::SandboxRuntime`] |
 //! | clock, entropy, background, mail | [`clock`], [`background`], [`mail`] |
 //!
 //! What calls back into core is made first and given its counterpart by `run`, because core needs the port to be
@@ -21,6 +22,10 @@ pub mod feed;
 pub mod limit;
 pub mod mail;
 pub mod queue;
+#[cfg(target_os = "linux")]
+pub mod sandbox;
 pub mod sqlite;
 mod tasks;
+#[cfg(target_os = "linux")]
+mod tree;
 pub mod workflow;

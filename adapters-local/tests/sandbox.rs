@@ -70,6 +70,7 @@ fn as_user(name: &str, body: Body) -> Result<(), Failed> {
         .args(["--exact", &format!("user::{name}"), "--nocapture"])
         .uid(ORDINARY)
         .gid(ORDINARY)
+        .env("RUST_BACKTRACE", "0")
         .output()?;
     if output.status.success() {
         return Ok(());

@@ -50,8 +50,9 @@ async fn answers_and_ends() {
     world.shut_down(machine, 1).await;
     assert_eq!(world.runtime.stop(machine, 1, Duration::from_secs(20)).await.expect("stops"), Stopped::Clean);
     assert_eq!(world.runtime.stop(machine, 1, Duration::ZERO).await.expect("stops"), Stopped::Absent);
+    let gone = target(machine, 1);
     let refused = world.runtime.send(
-        &target(machine, 1),
+        &gone,
         http::Request::get("/ready").body(Body::empty()).expect("a request"),
         Duration::from_secs(5),
     );

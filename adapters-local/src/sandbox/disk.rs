@@ -1,0 +1,204 @@
+//! A machine's disks: one folder per disk, in it one upper and one work folder per root.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::path::Path;
+
+use burstflare_ports::error::PortResult;
+use burstflare_ports::machine::{DiskPlan, DiskState, Epoch};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+
+use super::failed;
+use super::layout::ROOTS;
+use super::record::{Folder, Seal, private_folder};
+use super::remove::Trash;
+
+/// The disk a machine gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Chosen {
+    /// Its number.
+    pub number: u64,
+    /// Whether it is the one of the life before.
+    pub state: DiskState,
+}
+
+/// Chooses and, where it is a new one, makes the disk of the next life. `owner` is the machine's host user where it
+/// has one; `layer` is the folder of the layer below.
+pub(super) fn choose(
+    folder: &Folder,
+    plan: DiskPlan,
+    owner: Option<u32>,
+    layer: Option<&Path>,
+    trash: &Trash,
+) -> PortResult<Chosen> {
+    let seal = folder.seal();
+    let numbers = folder.disk_numbers();
+    let chosen = match (plan, seal) {
+        (DiskPlan::Keep, Some(seal)) => Chosen { number: seal.disk, state: DiskState::Kept },
+        _ => Chosen { number: numbers.iter().max().map_or(1, |last| last + 1), state: DiskState::Fresh },
+    };
+    // Disks that were begun and never declared whole.
+    for number in numbers.iter().filter(|number| seal.is_none_or(|seal| seal.disk != **number)) {
+        trash
+            .take(&folder.disk(*number))
+            .map_err(failed("machine.start", "cannot put an unfinished disk aside"))?;
+    }
+    if chosen.state == DiskState::Fresh {
+        make(folder, chosen.number, owner, layer)
+            .map_err(failed("machine.start", "cannot make the machine's disk"))?;
+    }
+    Ok(chosen)
+}
+
+fn make(folder: &Folder, number: u64, owner: Option<u32>, layer: Option<&Path>) -> io::Result<()> {
+    let disks = folder.disks();
+    private_folder(&disks)?;
+    chown(&disks, owner, owner)?;
+    let disk = folder.disk(number);
+    private_folder(&disk)?;
+    for (path, name) in ROOTS {
+        let root = disk.join(name);
+        private_folder(&root)?;
+        for part in ["upper", "work"] {
+            private_folder(&root.join(part))?;
+            chown(root.join(part), owner, owner)?;
+        }
+        // The upper folder's modes are what the root shows.
+        let mode = layer.and_then(|layer| fs::symlink_metadata(layer.join(path)).ok());
+        let mode = mode.map_or(0o755, |meta| meta.mode() & 0o1777);
+        fs::set_permissions(root.join("upper"), fs::Permissions::from_mode(mode))?;
+        chown(&root, owner, owner)?;
+    }
+    chown(&disk, owner, owner)
+}
+
+/// Declares a life's disk whole: first everything on it reaches stable storage, then the record does.
+pub(super) fn seal(folder: &Folder, epoch: Epoch, number: u64, trash: &Trash) -> PortResult<()> {
+    let before = folder.seal();
+    if before.is_some_and(|seal| seal.epoch == epoch && seal.disk == number) {
+        return Ok(());
+    }
+    if before.is_none_or(|seal| seal.disk != number) {
+        flush(&folder.disk(number)).map_err(failed("machine.seal", "cannot flush the disk"))?;
+    }
+    folder.set_seal(Seal { epoch, disk: number })?;
+    for other in folder.disk_numbers().into_iter().filter(|other| *other != number) {
+        trash.take(&folder.disk(other)).map_err(failed("machine.seal", "cannot put the old disk aside"))?;
+    }
+    Ok(())
+}
+
+/// Brings a tree to stable storage: file by file while they are few, else the whole file system, which may have
+/// to write what others left in memory too.
+fn flush(tree: &Path) -> io::Result<()> {
+    const FEW: usize = 512;
+    let mut left = FEW;
+    let root = rustix::fs::open(tree, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let few = walk(&root, &mut |folder, name, kind| {
+        left = left.saturating_sub(1);
+        if left == 0 {
+            return Ok(Walk::End);
+        }
+        if matches!(kind, FileType::RegularFile | FileType::Directory) {
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            match rustix::fs::openat(folder, name, flags, Mode::empty()) {
+                Ok(file) => rustix::fs::fsync(file)?,
+                // A file whose modes forbid reading even to its owner, who is us.
+                Err(_) => return Ok(Walk::End),
+            }
+        }
+        Ok(Walk::On)
+    })?;
+    if few {
+        rustix::fs::fsync(&root)?
+    } else {
+        rustix::fs::syncfs(&root)?
+    }
+    Ok(())
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Walk {
+    On,
+    End,
+}
+
+type Visit<'a> = dyn FnMut(&OwnedFd, &std::ffi::CStr, FileType) -> io::Result<Walk> + 'a;
+
+/// How deep one pass goes, and how many deeper folders may wait for a pass of their own; both cost descriptors.
+const DEPTH: usize = 100;
+const DEEPER: usize = 64;
+
+/// Visits everything below a folder by directory handles, following no link. False when the visitor ended it or
+/// a part could not be seen (too many deep folders, or modes that forbid it).
+fn walk(folder: &OwnedFd, visit: &mut Visit<'_>) -> io::Result<bool> {
+    let mut whole = true;
+    let mut waiting = vec![rustix::io::fcntl_dupfd_cloexec(folder, 0)?];
+    while let Some(top) = waiting.pop() {
+        let entries = Dir::read_from(&top)?;
+        let mut stack = vec![(top, entries)];
+        while let Some((folder, entries)) = stack.last_mut() {
+            let entry = match entries.next() {
+                Some(Ok(entry)) => entry,
+                Some(Err(_)) => {
+                    whole = false;
+                    stack.pop();
+                    continue;
+                }
+                None => {
+                    stack.pop();
+                    continue;
+                }
+            };
+            let name = entry.file_name();
+            if name == c"." || name == c".." {
+                continue;
+            }
+            let kind = match entry.file_type() {
+                FileType::Unknown => match rustix::fs::statat(&*folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+                    Ok(meta) => FileType::from_raw_mode(meta.st_mode),
+                    Err(_) => continue,
+                },
+                kind => kind,
+            };
+            if visit(folder, name, kind)? == Walk::End {
+                return Ok(false);
+            }
+            if kind != FileType::Directory {
+                continue;
+            }
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            match rustix::fs::openat(&*folder, name, flags, Mode::empty()) {
+                Ok(inner) if stack.len() < DEPTH => {
+                    let inside = Dir::read_from(&inner)?;
+                    stack.push((inner, inside));
+                }
+                Ok(inner) if waiting.len() < DEEPER => waiting.push(inner),
+                Ok(_) | Err(_) => whole = false,
+            }
+        }
+    }
+    Ok(whole)
+}
+
+/// Bytes that a disk takes: blocks of everything below it, files with several names once.
+pub(super) fn usage(disk: &Path) -> io::Result<u64> {
+    let root = rustix::fs::open(disk, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut bytes = 0_u64;
+    let mut several = HashSet::new();
+    walk(&root, &mut |folder, name, _| {
+        if let Ok(meta) = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)
+            && (meta.st_nlink <= 1
+                || FileType::from_raw_mode(meta.st_mode) == FileType::Directory
+                || several.insert(meta.st_ino))
+        {
+            bytes =
+                bytes.saturating_add(u64::try_from(meta.st_blocks).unwrap_or_default().saturating_mul(512));
+        }
+        Ok(Walk::On)
+    })?;
+    Ok(bytes)
+}

@@ -1,0 +1,220 @@
+//! Limits that the kernel does not hold: measured every few seconds, and acted upon.
+//!
+//! At 90 % of its disk a machine gets a notice. At 100 % the processes that write are ended: those that hold a file
+//! below the roots open for writing, and from 110 % on all but the agent. A shell that only removes files lives.
+//! Where no control group bounds memory, the largest process is ended while the sum of all is over the limit.
+//! Every act is a [`Notice`], which also goes to `notices.jsonl` in the machine's folder.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use burstflare_ports::machine::{Epoch, MachineKey, MachineOwner};
+use serde::Serialize;
+
+use super::disk;
+use super::record::{Folder, Life};
+use super::runtime::Inner;
+use super::spawn;
+
+/// Between two measurements; longer where measuring itself takes long.
+const PERIOD: Duration = Duration::from_secs(3);
+/// A measurement may take this share of the time.
+const SHARE: u32 = 20;
+/// Memory can be filled within a second.
+const MEMORY_PERIOD: Duration = Duration::from_millis(500);
+/// Bytes kept of the agent's log and of the notices.
+const LOG: u64 = 1 << 20;
+
+/// What happened to a machine at a watched limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// The machine.
+    pub machine: MachineKey,
+    /// Its life.
+    pub epoch: Epoch,
+    /// What happened.
+    pub kind: NoticeKind,
+    /// Bytes in use.
+    pub used: u64,
+    /// Bytes allowed.
+    pub limit: u64,
+    /// Names of the processes that were ended.
+    pub ended: Vec<String>,
+}
+
+/// Kinds of notices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NoticeKind {
+    /// 90 % of the disk are in use.
+    DiskNearlyFull,
+    /// The disk is full: writers were ended.
+    DiskFull,
+    /// More memory is in use than allowed: the largest process was ended.
+    MemoryFull,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    machine: String,
+    epoch: Epoch,
+    kind: NoticeKind,
+    used: u64,
+    limit: u64,
+    ended: &'a [String],
+}
+
+/// Watches one life until it is dropped.
+pub(super) async fn watch(inner: Arc<Inner>, folder: Folder, life: Life, pid: i32) {
+    let disk = async {
+        let mut warned = false;
+        let mut pause = PERIOD;
+        loop {
+            tokio::time::sleep(pause).await;
+            let (place, limit, log) = (folder.disk(life.disk), life.disk_limit, folder.path.clone());
+            let measured = tokio::task::spawn_blocking(move || {
+                bound_logs(&log);
+                let begun = Instant::now();
+                let used = disk::usage(&place).unwrap_or_default();
+                let mut ended = Vec::new();
+                if used >= limit {
+                    ended = end_writers(pid, used >= limit.saturating_add(limit / 10));
+                }
+                (used, ended, begun.elapsed())
+            });
+            let Ok((used, ended, took)) = measured.await else { return };
+            pause = PERIOD.max(took * SHARE);
+            let near = used >= life.disk_limit / 10 * 9;
+            let kind = match (used >= life.disk_limit, near && !warned) {
+                (true, _) if !ended.is_empty() || !warned => Some(NoticeKind::DiskFull),
+                (false, true) => Some(NoticeKind::DiskNearlyFull),
+                _ => None,
+            };
+            warned = near;
+            if let Some(kind) = kind {
+                tell(&inner, &folder, &life, kind, used, life.disk_limit, ended);
+            }
+        }
+    };
+    let memory = async {
+        if inner.groups.bounds_memory() {
+            return std::future::pending().await;
+        }
+        loop {
+            tokio::time::sleep(MEMORY_PERIOD).await;
+            let limit = life.memory_limit;
+            let measured = tokio::task::spawn_blocking(move || end_largest(pid, limit));
+            let Ok(measured) = measured.await else { return };
+            if let Some((used, name)) = measured {
+                tell(&inner, &folder, &life, NoticeKind::MemoryFull, used, limit, vec![name]);
+            }
+        }
+    };
+    tokio::join!(disk, memory);
+}
+
+fn tell(
+    inner: &Inner,
+    folder: &Folder,
+    life: &Life,
+    kind: NoticeKind,
+    used: u64,
+    limit: u64,
+    ended: Vec<String>,
+) {
+    tracing::warn!(machine = %folder.key.owner, ?kind, used, limit, ?ended, "a machine reached a limit");
+    let owner: MachineOwner = folder.key.owner;
+    let line = Line { machine: owner.to_string(), epoch: life.epoch, kind, used, limit, ended: &ended };
+    let written = serde_json::to_vec(&line).map_err(std::io::Error::from).and_then(|mut line| {
+        line.push(b'\n');
+        let path = folder.path.join("notices.jsonl");
+        fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path)?.write_all(&line)
+    });
+    if let Err(error) = written {
+        tracing::warn!(%error, "a notice could not be kept");
+    }
+    // Nobody has to listen.
+    let _ = inner.notices.send(Notice { machine: folder.key, epoch: life.epoch, kind, used, limit, ended });
+}
+
+/// The agent appends to its log for as long as it lives; begun anew when it is long.
+fn bound_logs(folder: &Path) {
+    for name in ["agent.log", "notices.jsonl"] {
+        let path = folder.join(name);
+        if fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file() && meta.len() > LOG) {
+            let _ = fs::OpenOptions::new().write(true).open(&path).and_then(|file| file.set_len(0));
+        }
+    }
+}
+
+/// The machine's processes besides the agent, as the host numbers them.
+fn processes(agent: i32) -> Vec<i32> {
+    let own = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let Some(namespace) = own(agent) else { return Vec::new() };
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|pid| *pid != agent && own(*pid).as_ref() == Some(&namespace))
+        .collect()
+}
+
+fn name(pid: i32) -> String {
+    fs::read_to_string(format!("/proc/{pid}/comm")).map(|name| name.trim().to_owned()).unwrap_or_default()
+}
+
+/// Ends a process, if it still is one of this machine's.
+fn end(agent: i32, pid: i32) -> Option<String> {
+    let handle = spawn::pidfd(pid).ok()?;
+    let name = name(pid);
+    // With the handle held, the number means the same process in both looks.
+    let same = fs::read_link(format!("/proc/{pid}/ns/pid")).ok()?
+        == fs::read_link(format!("/proc/{agent}/ns/pid")).ok()?;
+    (same && spawn::signal(&handle, libc::SIGKILL).is_ok()).then_some(name)
+}
+
+fn end_writers(agent: i32, all: bool) -> Vec<String> {
+    processes(agent).into_iter().filter(|pid| all || writes(*pid)).filter_map(|pid| end(agent, pid)).collect()
+}
+
+/// Whether a process holds a file below the roots open for writing.
+fn writes(pid: i32) -> bool {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    entries.into_iter().any(|entry| {
+        let Ok(target) = fs::read_link(entry.path()) else { return false };
+        if !(target.starts_with("/workspace") || target.starts_with("/home/flare")) {
+            return false;
+        }
+        let number = entry.file_name();
+        let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{}", number.to_string_lossy()))
+            .unwrap_or_default();
+        let flags =
+            info.lines().find_map(|line| i32::from_str_radix(line.strip_prefix("flags:")?.trim(), 8).ok());
+        flags.is_some_and(|flags| flags & libc::O_ACCMODE != libc::O_RDONLY)
+    })
+}
+
+/// Ends the largest process while all together are over the limit.
+fn end_largest(agent: i32, limit: u64) -> Option<(u64, String)> {
+    let sizes: Vec<(u64, i32)> = processes(agent).into_iter().map(|pid| (resident(pid), pid)).collect();
+    let used: u64 = sizes.iter().map(|(size, _)| size).sum();
+    if used <= limit {
+        return None;
+    }
+    let (_, largest) = sizes.into_iter().max()?;
+    end(agent, largest).map(|name| (used, name))
+}
+
+/// Bytes of memory that a process alone or first of all uses (`RssAnon` and `RssShmem`).
+fn resident(pid: i32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status
+        .lines()
+        .filter_map(|line| line.strip_prefix("RssAnon:").or_else(|| line.strip_prefix("RssShmem:")))
+        .filter_map(|rest| rest.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok())
+        .sum::<u64>()
+        .saturating_mul(1024)
+}
