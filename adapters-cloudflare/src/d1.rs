@@ -106,7 +106,6 @@ impl Database for D1 {
 fn bind(value: &Value) -> PortResult<JsValue> {
     match value {
         Value::Null => Ok(JsValue::NULL),
-        #[expect(clippy::cast_precision_loss, reason = "the range is checked")]
         Value::Int(number) if (-SAFE..=SAFE).contains(number) => Ok(JsValue::from_f64(*number as f64)),
         Value::Int(number) => Err(PortError::new(
             ErrorKind::Invalid,
@@ -130,17 +129,7 @@ fn read_value(value: &JsValue) -> PortResult<Value> {
         return Ok(Value::Text(text));
     }
     let number = value.as_f64().ok_or_else(|| corrupt("a value that is neither number nor text"))?;
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_precision_loss,
-        reason = "checked by the round trip"
-    )]
     let whole = number as i64;
-    #[expect(
-        clippy::cast_precision_loss,
-        clippy::float_cmp,
-        reason = "exact within the range of safe integers"
-    )]
     if (-SAFE..=SAFE).contains(&whole) && whole as f64 == number {
         Ok(Value::Int(whole))
     } else {

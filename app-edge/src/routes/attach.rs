@@ -64,7 +64,6 @@ async fn connect(state: EdgeState, session: String, mut query: Query, request: R
 }
 
 #[cfg(not(feature = "native"))]
-#[expect(clippy::unused_async, clippy::needless_pass_by_value, reason = "the signature of the native one")]
 async fn connect(_state: EdgeState, _session: String, _query: Query, _request: Request) -> Answer<Response> {
     Err(crate::problem::Refusal::not_supported("SSH on this deployment"))
 }
