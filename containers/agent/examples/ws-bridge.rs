@@ -50,10 +50,9 @@ async fn main() {
     let down = async {
         let mut stdout = tokio::io::stdout();
         while let Some(Ok(message)) = source.next().await {
-            if let Message::Binary(bytes) = message {
-                if stdout.write_all(&bytes).await.is_err() || stdout.flush().await.is_err() {
-                    break;
-                }
+            let Message::Binary(bytes) = message else { continue };
+            if stdout.write_all(&bytes).await.is_err() || stdout.flush().await.is_err() {
+                break;
             }
         }
     };

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::reply::Refused;
 
-/// A sender that is silent for so long is gone.
+/// A sender that is silent, or a reader that stands still, for so long is gone.
 const SILENCE: Duration = Duration::from_secs(120);
 /// How much of an already refused body is still swallowed, so that the sender gets to read why.
 const SWALLOW: u64 = 64 << 20;
@@ -84,7 +84,9 @@ async fn next(body: &mut Incoming) -> io::Result<Option<Bytes>> {
             .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the sender went silent"))?;
         match frame {
             None => return Ok(None),
-            Some(Err(_)) => return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the body broke off")),
+            Some(Err(_)) => {
+                return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the body broke off"));
+            }
             // Trailers mean nothing here.
             Some(Ok(frame)) => {
                 if let Some(data) = frame.into_data().ok().filter(|data| !data.is_empty()) {
@@ -121,6 +123,7 @@ pub(crate) struct FlowWriter {
     chunk: BytesMut,
     frame: fn(&Bytes) -> Bytes,
     hasher: blake3::Hasher,
+    runtime: tokio::runtime::Handle,
 }
 
 /// Size of the chunks of a [`FlowWriter`].
@@ -130,7 +133,8 @@ impl FlowWriter {
     /// A writer and the flow that it fills; `frame` is put around each chunk.
     pub(crate) fn new(frame: fn(&Bytes) -> Bytes) -> (Self, mpsc::Receiver<io::Result<Bytes>>) {
         let (sender, receiver) = mpsc::channel(IN_FLIGHT);
-        (Self { sender, chunk: BytesMut::new(), frame, hasher: blake3::Hasher::new() }, receiver)
+        let runtime = tokio::runtime::Handle::current();
+        (Self { sender, chunk: BytesMut::new(), frame, hasher: blake3::Hasher::new(), runtime }, receiver)
     }
 
     /// Hands on what was collected, then `end` of the digest of all bytes (without frames).
@@ -140,9 +144,10 @@ impl FlowWriter {
         self.send(end)
     }
 
-    /// Ends the flow with an error: the reader sees a broken body.
+    /// Ends the flow with an error: the reader sees a broken body. Where there is no room for it, the flow just ends
+    /// without its trailer.
     pub(crate) fn fail(self, error: io::Error) {
-        let _ = self.sender.blocking_send(Err(error));
+        let _ = self.sender.try_send(Err(error));
     }
 
     fn hand_on(&mut self) -> io::Result<()> {
@@ -156,8 +161,11 @@ impl FlowWriter {
     }
 
     fn send(&self, bytes: Bytes) -> io::Result<()> {
-        self.sender
-            .blocking_send(Ok(bytes))
+        // A reader may be slow, but one that stands still must not hold the roots for ever.
+        let sending = tokio::time::timeout(SILENCE, self.sender.send(Ok(bytes)));
+        self.runtime
+            .block_on(sending)
+            .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the reader stands still"))?
             .map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "the reader went away"))
     }
 }

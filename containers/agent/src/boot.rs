@@ -88,7 +88,9 @@ fn check_roots(roots: &[String]) -> Result<(), String> {
         if below.is_empty() || below.split('/').any(|part| matches!(part, "" | "." | "..")) {
             return Err(format!("root {root} is not a tidy path"));
         }
-        let nested = |other: &String| other == root || root.strip_prefix(other.as_str()).is_some_and(|rest| rest.starts_with('/'));
+        let nested = |other: &String| {
+            other == root || root.strip_prefix(other.as_str()).is_some_and(|rest| rest.starts_with('/'))
+        };
         if roots.iter().enumerate().any(|(other_at, other)| other_at != at && nested(other)) {
             return Err(format!("root {root} lies in another"));
         }
@@ -104,7 +106,9 @@ mod tests {
     fn roots_are_absolute_tidy_and_apart() {
         let check = |roots: &[&str]| check_roots(&roots.iter().map(ToString::to_string).collect::<Vec<_>>());
         assert!(check(&["/workspace", "/home/flare", "/work"]).is_ok());
-        for roots in [&[][..], &["a"], &["/"], &["/a/../b"], &["/a/"], &["/a", "/a/b"], &["/a/b", "/a"], &["/a", "/a"]] {
+        for roots in
+            [&[][..], &["a"], &["/"], &["/a/../b"], &["/a/"], &["/a", "/a/b"], &["/a/b", "/a"], &["/a", "/a"]]
+        {
             assert!(check(roots).is_err(), "{roots:?}");
         }
     }
@@ -112,7 +116,8 @@ mod tests {
     #[test]
     fn a_malformed_boot_message_is_refused_without_being_quoted() {
         assert!(parse(b"").is_err());
-        let error = parse(br#"{"protocol":1,"key":"sesame","machine":5}"#).expect_err("malformed").to_string();
+        let error =
+            parse(br#"{"protocol":1,"key":"sesame","machine":5}"#).expect_err("malformed").to_string();
         assert!(!error.contains("sesame"), "{error}");
     }
 }

@@ -66,7 +66,7 @@ fn open<'r>(mut archive: impl Read + 'r) -> Result<Box<dyn Read + 'r>, Refused> 
     } else if magic.starts_with(&GZIP) {
         Ok(Box::new(flate2::read::MultiGzDecoder::new(whole)))
     } else {
-        Err(Refused::refused("The bundle is neither tar.zst nor tar.gz."))
+        Err(Refused::unacceptable("The bundle is neither tar.zst nor tar.gz."))
     }
 }
 
@@ -106,7 +106,7 @@ fn unpack(staged: &mut Trail, reader: impl Read, packed: &Counter) -> Result<Vec
 }
 
 fn breaks_a_rule(refusal: impl std::fmt::Display) -> Refused {
-    Refused::refused(format!("The bundle is refused: {refusal}."))
+    Refused::unacceptable(format!("The bundle is refused: {refusal}."))
 }
 
 /// Asks the policy. The answer is the clean path and what is known of the entry so far.
@@ -147,7 +147,10 @@ fn judge(
         path: path::encode(&clean),
         kind,
         mode,
-        mtime_ns: i64::try_from(seconds).ok().and_then(|seconds| seconds.checked_mul(1_000_000_000)).unwrap_or(0),
+        mtime_ns: i64::try_from(seconds)
+            .ok()
+            .and_then(|seconds| seconds.checked_mul(1_000_000_000))
+            .unwrap_or(0),
         size,
         blake3: None,
         link: link.filter(|_| kind == Kind::Link).as_deref().map(path::encode),

@@ -71,7 +71,8 @@ fn check(request: &ExecRequest) -> Result<(), Refused> {
 async fn run(agent: Arc<Agent>, request: ExecRequest, lines: Lines) {
     let last = match start(&agent, &request) {
         Ok(child) => {
-            let deadline = request.timeout_ms.map_or(DEFAULT_DEADLINE, Duration::from_millis).min(LONGEST_DEADLINE);
+            let deadline =
+                request.timeout_ms.map_or(DEFAULT_DEADLINE, Duration::from_millis).min(LONGEST_DEADLINE);
             attend(child, deadline, &lines).await
         }
         Err(problem) => Some(ExecOutput::Error(format!("The command could not be started: {problem}."))),
@@ -83,8 +84,7 @@ async fn run(agent: Arc<Agent>, request: ExecRequest, lines: Lines) {
 
 fn start(agent: &Agent, request: &ExecRequest) -> io::Result<Child> {
     let (program, arguments) = request.argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
-    let mut command =
-        agent.surroundings.command(program, request.cwd.as_deref(), &request.env, Terminal::No);
+    let mut command = agent.surroundings.command(program, request.cwd.as_deref(), &request.env, Terminal::No);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     agent.children.start(&mut command)
 }

@@ -60,7 +60,12 @@ impl Opened {
             Ok(_) | Err(Errno::ACCESS) => {}
             Err(other) => return Err(other.into()),
         }
-        let handle = rustix::fs::openat(folder, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+        let handle = rustix::fs::openat(
+            folder,
+            name,
+            OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
         let mode = mode_of(&handle)?;
         let through = format!("/proc/self/fd/{}", handle.as_raw_fd());
         rustix::fs::chmod(&through, Mode::from_raw_mode(mode | needed))?;
@@ -82,10 +87,9 @@ fn mode_of(file: &OwnedFd) -> rustix::io::Result<u32> {
 }
 
 fn restore(put_back: Option<(OwnedFd, Mode)>) {
-    if let Some((handle, mode)) = put_back {
-        if let Err(problem) = rustix::fs::chmod(format!("/proc/self/fd/{}", handle.as_raw_fd()), mode) {
-            tracing::warn!(%problem, "a mode could not be put back");
-        }
+    let Some((handle, mode)) = put_back else { return };
+    if let Err(problem) = rustix::fs::chmod(format!("/proc/self/fd/{}", handle.as_raw_fd()), mode) {
+        tracing::warn!(%problem, "a mode could not be put back");
     }
 }
 
@@ -168,10 +172,15 @@ impl Trail {
     }
 
     /// The folder that holds `path` and the name in it. The path has to be clean and not empty.
-    pub(crate) fn parent<'p>(&mut self, path: &'p [u8], missing: Missing) -> io::Result<(BorrowedFd<'_>, &'p [u8])> {
+    pub(crate) fn parent<'p>(
+        &mut self,
+        path: &'p [u8],
+        missing: Missing,
+    ) -> io::Result<(BorrowedFd<'_>, &'p [u8])> {
         let mut parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
         let name = parts.pop().unwrap_or_default();
-        if parts.len() > DEPTH || parts.iter().chain([&name]).any(|part| matches!(*part, b"" | b"." | b"..")) {
+        if parts.len() > DEPTH || parts.iter().chain([&name]).any(|part| matches!(*part, b"" | b"." | b".."))
+        {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a clean path"));
         }
         let common = self.steps.iter().zip(&parts).take_while(|((have, _), want)| have == *want).count();

@@ -78,7 +78,7 @@ impl Surroundings {
         let mut command = Command::new(program);
         let cwd = cwd.unwrap_or_else(|| self.cwd());
         command.env_clear().envs(&self.env).envs(env).current_dir(cwd);
-        let open_files = self.open_files.clone();
+        let open_files = self.open_files;
         // SAFETY: the closure runs between fork and exec and only makes system calls; it allocates nothing and
         // takes no lock.
         unsafe {
@@ -104,7 +104,8 @@ fn be_born(terminal: Terminal, open_files: &Rlimit) -> io::Result<()> {
     }
     // Marked, not closed: std reports a failing exec through a descriptor of its own.
     // SAFETY: the call takes numbers only.
-    let marked = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    let marked =
+        unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     if marked != 0 {
         for number in 3..4096 {
             // SAFETY: on a number that is no descriptor it answers EBADF.
@@ -113,6 +114,6 @@ fn be_born(terminal: Terminal, open_files: &Rlimit) -> io::Result<()> {
             }
         }
     }
-    let _ = rustix::process::setrlimit(Resource::Nofile, open_files.clone());
+    let _ = rustix::process::setrlimit(Resource::Nofile, *open_files);
     Ok(())
 }

@@ -77,7 +77,8 @@ impl Children {
         let pid = Pid::from_raw(raw).ok_or_else(|| io::Error::other("a process without an id"))?;
         let (ended, exit) = oneshot::channel();
         table.waiting.insert(raw, ended);
-        let pipes = Pipes { stdin: child.stdin.take(), stdout: child.stdout.take(), stderr: child.stderr.take() };
+        let pipes =
+            Pipes { stdin: child.stdin.take(), stdout: child.stdout.take(), stderr: child.stderr.take() };
         // Dropping std's handle neither waits nor kills.
         Ok(Child { pid, exit, pipes })
     }

@@ -45,7 +45,7 @@ refusals! {
     not_found, NOT_FOUND, "not_found", "No such call.";
     too_large, PAYLOAD_TOO_LARGE, "too_large", "A bound on what is sent.";
     corrupt, UNPROCESSABLE_ENTITY, "corrupt", "What was sent is damaged or not what it says.";
-    refused, UNPROCESSABLE_ENTITY, "invalid", "What was sent breaks a rule.";
+    unacceptable, UNPROCESSABLE_ENTITY, "invalid", "What was sent breaks a rule.";
     full, INSUFFICIENT_STORAGE, "full", "No space left.";
     internal, INTERNAL_SERVER_ERROR, "internal", "Our own failure.";
 }

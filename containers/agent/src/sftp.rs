@@ -24,7 +24,11 @@ pub(crate) const PACKET: usize = 256 << 10;
 pub(crate) const PIECE: usize = PACKET - 1024;
 
 /// Answers requests until the input ends. Blocks.
-pub(crate) fn serve(agent: &Arc<Agent>, mut input: mpsc::Receiver<Bytes>, output: &mpsc::Sender<Bytes>) -> io::Result<()> {
+pub(crate) fn serve(
+    agent: &Arc<Agent>,
+    mut input: mpsc::Receiver<Bytes>,
+    output: &mpsc::Sender<Bytes>,
+) -> io::Result<()> {
     let mut files = Files::new(agent.surroundings.cwd())?;
     let mut buffer = BytesMut::new();
     while let Some(bytes) = input.blocking_recv() {
@@ -70,4 +74,3 @@ fn answer(files: &mut Files, packet: &[u8]) -> io::Result<Bytes> {
     };
     Ok(reply.encode(id))
 }
-

@@ -83,7 +83,8 @@ impl HostKey {
 /// Answers the upgrade and serves SSH on what becomes of the connection.
 pub(crate) fn upgrade(agent: &Arc<Agent>, request: &mut Request<Incoming>) -> Result<Reply, Refused> {
     let accept = websocket(request.headers())?;
-    let line = request.headers().get(SSH_KEY_HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let line =
+        request.headers().get(SSH_KEY_HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let allowed = PublicKey::from_openssh(line)
         .map_err(|_| Refused::invalid(format!("`{SSH_KEY_HEADER}` has to hold one public key.")))?;
     let place = Arc::clone(&agent.host_key.places)
@@ -113,7 +114,9 @@ fn websocket(headers: &HeaderMap) -> Result<HeaderValue, Refused> {
         values.flat_map(|value| value.split(',')).any(|part| part.trim().eq_ignore_ascii_case(token))
     };
     let key = headers.get(SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes);
-    let key = key.filter(|_| has(UPGRADE, "websocket") && has(CONNECTION, "upgrade") && has(SEC_WEBSOCKET_VERSION, "13"));
+    let key = key.filter(|_| {
+        has(UPGRADE, "websocket") && has(CONNECTION, "upgrade") && has(SEC_WEBSOCKET_VERSION, "13")
+    });
     let accept = key.map(derive_accept_key).and_then(|accept| accept.parse().ok());
     accept.ok_or_else(|| Refused::invalid("This call is a WebSocket of version 13."))
 }

@@ -1,5 +1,6 @@
 //! The agent from outside: started as machines start it, called as the edge calls it, with real clients.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::print_stderr, reason = "what was measured, and what was skipped, is said loudly")]
 
 #[path = "agent/bundle.rs"]
 mod bundle;

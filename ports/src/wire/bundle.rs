@@ -238,7 +238,12 @@ impl BundlePolicy {
         Ok(())
     }
 
-    fn place(&mut self, clean: &[u8], kind: BundleKind, shown: impl Fn() -> String) -> Result<(), BundleRefusal> {
+    fn place(
+        &mut self,
+        clean: &[u8],
+        kind: BundleKind,
+        shown: impl Fn() -> String,
+    ) -> Result<(), BundleRefusal> {
         if clean.is_empty() && kind != BundleKind::Folder {
             return Err(BundleRefusal::Outside(shown()));
         }

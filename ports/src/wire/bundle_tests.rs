@@ -31,12 +31,16 @@ fn last(entries: &[BundleEntry<'_>]) -> Result<Vec<u8>, BundleRefusal> {
 #[test]
 fn ordinary_bundles_pass() {
     let mut policy = BundlePolicy::default();
-    for (given, cleaned) in [("./", ""), ("./src/", "src"), ("src//main.rs", "src/main.rs"), ("b/c/d", "b/c/d")] {
+    for (given, cleaned) in
+        [("./", ""), ("./src/", "src"), ("src//main.rs", "src/main.rs"), ("b/c/d", "b/c/d")]
+    {
         let kind = if given.ends_with('/') { BundleKind::Folder } else { BundleKind::File };
         assert_eq!(policy.check(entry(given, kind, None)).expect("fine"), cleaned.as_bytes());
     }
     policy.check(folder("b/c")).expect("an implied folder may come later itself");
-    for (name, target) in [("l", "src"), ("src/up", "../b/c/d"), ("b/c/top", "../.."), ("dangling", "nowhere/x")] {
+    for (name, target) in
+        [("l", "src"), ("src/up", "../b/c/d"), ("b/c/top", "../.."), ("dangling", "nowhere/x")]
+    {
         policy.check(link(name, target)).expect("inside");
     }
 }
@@ -62,7 +66,10 @@ fn links_that_leave_the_folder_are_refused() {
         ("l", "d/s/../x"),
         ("l", "./x/.."),
     ] {
-        assert!(matches!(last(&[link(name, target)]), Err(BundleRefusal::LinkOutside(_))), "{name} -> {target}");
+        assert!(
+            matches!(last(&[link(name, target)]), Err(BundleRefusal::LinkOutside(_))),
+            "{name} -> {target}"
+        );
     }
     assert!(matches!(last(&[link("l", "")]), Err(BundleRefusal::Malformed(_))));
 }
@@ -93,15 +100,8 @@ fn kinds_modes_and_content_are_held() {
 
 #[test]
 fn bounds_are_held() {
-    let limits = BundleLimits {
-        entries: 3,
-        name: 4,
-        path: 8,
-        depth: 3,
-        expanded: 10,
-        ratio: 2,
-        ratio_from: 4,
-    };
+    let limits =
+        BundleLimits { entries: 3, name: 4, path: 8, depth: 3, expanded: 10, ratio: 2, ratio_from: 4 };
     let mut policy = BundlePolicy::new(limits);
     assert!(matches!(policy.check(file("abcde")), Err(BundleRefusal::TooLong(_))));
     assert!(matches!(policy.check(file("abc/abc/a")), Err(BundleRefusal::TooLong(_))));
@@ -119,9 +119,15 @@ fn bounds_are_held() {
 }
 
 /// Follows a path in the tree that the accepted entries make, as the kernel would; `None` when it leaves the root.
-fn resolve(tree: &HashMap<Vec<u8>, Option<Vec<u8>>>, from: &[&[u8]], path: &[u8], hops: &mut u32) -> Option<Vec<Vec<u8>>> {
+fn resolve(
+    tree: &HashMap<Vec<u8>, Option<Vec<u8>>>,
+    from: &[&[u8]],
+    path: &[u8],
+    hops: &mut u32,
+) -> Option<Vec<Vec<u8>>> {
     let mut here: Vec<Vec<u8>> = from.iter().map(|segment| segment.to_vec()).collect();
-    for segment in path.split(|byte| *byte == b'/').filter(|segment| !segment.is_empty() && *segment != b".") {
+    for segment in path.split(|byte| *byte == b'/').filter(|segment| !segment.is_empty() && *segment != b".")
+    {
         if segment == b".." {
             here.pop()?;
             continue;

@@ -133,13 +133,7 @@ fn tree_manifest_and_digest() {
         r#"{"format":1,"digest":"e7abac8f0d73636ee870e52b7d6de4d1b7e2e7bdd0f9ccdafc204d51c6ddf777","files":3,"bytes":3}"#,
     );
     golden(
-        &Summary {
-            format: 1,
-            digest: "d".into(),
-            files: 1,
-            bytes: 2,
-            archive_blake3: Some("a".into()),
-        },
+        &Summary { format: 1, digest: "d".into(), files: 1, bytes: 2, archive_blake3: Some("a".into()) },
         r#"{"format":1,"digest":"d","files":1,"bytes":2,"archive_blake3":"a"}"#,
     );
 }

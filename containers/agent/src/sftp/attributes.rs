@@ -86,8 +86,11 @@ impl From<&Stat> for Attributes {
     }
 }
 
+/// Half a year: older files show their year, younger ones their time.
+const RECENT: i64 = 183 * 86_400;
+
 /// A line as `ls -l` has it, in UTC.
-pub(super) fn line(name: &[u8], stat: &Stat) -> Vec<u8> {
+pub(super) fn line(name: &[u8], stat: &Stat, now: i64) -> Vec<u8> {
     let kind = match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => 'd',
         FileType::Symlink => 'l',
@@ -108,21 +111,21 @@ pub(super) fn line(name: &[u8], stat: &Stat) -> Vec<u8> {
     // Writing to a String cannot fail.
     let _ = write!(
         line,
-        " {:>3} {:<8} {:<8} {:>8} {} {day:>2} {year} {:02}:{:02} ",
-        stat.st_nlink,
-        stat.st_uid,
-        stat.st_gid,
-        stat.st_size,
-        month,
-        minute / 60,
-        minute % 60
+        " {:>4} {:<8} {:<8} {:>8} {month} {day:>2} ",
+        stat.st_nlink, stat.st_uid, stat.st_gid, stat.st_size,
     );
+    let _ = if (now - RECENT..=now + 60).contains(&stat.st_mtime) {
+        write!(line, "{:02}:{:02} ", minute / 60, minute % 60)
+    } else {
+        write!(line, "{year:>5} ")
+    };
     [line.as_bytes(), name].concat()
 }
 
 /// The date of a day since 1970, in the Gregorian calendar.
 fn civil(days: i64) -> (i64, &'static str, i64) {
-    const MONTHS: [&str; 12] = ["Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec", "Jan", "Feb"];
+    const MONTHS: [&str; 12] =
+        ["Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec", "Jan", "Feb"];
     // Years begin in March here, so that the leap day is the last one.
     let days = days + 719_468;
     let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));

@@ -52,7 +52,8 @@ struct Place<'p> {
 impl Files {
     /// Relative paths begin at `start`.
     pub(super) fn new(start: &str) -> io::Result<Self> {
-        let base = rustix::fs::open(start, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let base =
+            rustix::fs::open(start, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         Ok(Self { start: start.into(), base, open: HashMap::new(), next: 0 })
     }
 
@@ -76,7 +77,11 @@ impl Files {
                 let (handle, offset, data) = (handle(reader)?, reader.long()?, reader.bytes()?);
                 self.file(handle).and_then(|(mut file, append)| {
                     // Linux ignores the offset of a file opened for appending, but only in `write`.
-                    if append { io::Write::write_all(&mut file, data) } else { file.write_all_at(data, offset) }?;
+                    if append {
+                        io::Write::write_all(&mut file, data)
+                    } else {
+                        file.write_all_at(data, offset)
+                    }?;
                     Ok(Reply::done())
                 })
             }
@@ -126,7 +131,9 @@ impl Files {
             kind::REMOVE => self.at(path, |at| rustix::fs::unlinkat(&at.folder, at.name, AtFlags::empty())),
             kind::MKDIR => {
                 let mode = Attributes::decode(reader)?.mode.unwrap_or(0o777);
-                self.at(path, |at| rustix::fs::mkdirat(&at.folder, at.name, Mode::from_raw_mode(mode & 0o1777)))
+                self.at(path, |at| {
+                    rustix::fs::mkdirat(&at.folder, at.name, Mode::from_raw_mode(mode & 0o1777))
+                })
             }
             kind::RMDIR => self.at(path, |at| rustix::fs::unlinkat(&at.folder, at.name, AtFlags::REMOVEDIR)),
             kind::REALPATH => Ok(one_name(self.real(path))),
@@ -155,7 +162,9 @@ impl Files {
             b"hardlink@openssh.com" => {
                 let (old, new) = (reader.bytes()?, reader.bytes()?);
                 self.place(old).and_then(|old| {
-                    self.at(new, |new| rustix::fs::linkat(&old.folder, old.name, &new.folder, new.name, AtFlags::empty()))
+                    self.at(new, |new| {
+                        rustix::fs::linkat(&old.folder, old.name, &new.folder, new.name, AtFlags::empty())
+                    })
                 })
             }
             b"lsetstat@openssh.com" => {
@@ -175,7 +184,11 @@ impl Files {
             b"expand-path@openssh.com" => {
                 let path = reader.bytes()?;
                 let path = match path.strip_prefix(b"~").map(|rest| rest.strip_prefix(b"/").unwrap_or(rest)) {
-                    Some(rest) => self.home().join(Path::new(std::ffi::OsStr::from_bytes(rest))).into_os_string().into_vec(),
+                    Some(rest) => self
+                        .home()
+                        .join(Path::new(std::ffi::OsStr::from_bytes(rest)))
+                        .into_os_string()
+                        .into_vec(),
                     None => path.to_vec(),
                 };
                 Ok(one_name(self.real(&path)))
@@ -209,7 +222,9 @@ impl Files {
     }
 
     fn stat(&self, path: &[u8], flags: AtFlags) -> io::Result<Reply> {
-        self.at_with(path, |at| Ok(Reply::Attributes((&rustix::fs::statat(&at.folder, at.name, flags)?).into())))
+        self.at_with(path, |at| {
+            Ok(Reply::Attributes((&rustix::fs::statat(&at.folder, at.name, flags)?).into()))
+        })
     }
 
     fn set(&self, path: &[u8], attributes: &Attributes, flags: AtFlags) -> io::Result<Reply> {
@@ -225,7 +240,13 @@ impl Files {
                 rustix::fs::utimensat(&at.folder, at.name, &seconds(times), flags)?;
             }
             if let Some((user, group)) = attributes.owner {
-                rustix::fs::chownat(&at.folder, at.name, Some(Uid::from_raw(user)), Some(Gid::from_raw(group)), flags)?;
+                rustix::fs::chownat(
+                    &at.folder,
+                    at.name,
+                    Some(Uid::from_raw(user)),
+                    Some(Gid::from_raw(group)),
+                    flags,
+                )?;
             }
             Ok(())
         })
@@ -233,15 +254,17 @@ impl Files {
 
     fn rename(&self, from: &[u8], to: &[u8], flags: RenameFlags) -> io::Result<Reply> {
         let from = self.place(from)?;
-        self.at(to, |to| match rustix::fs::renameat_with(&from.folder, from.name, &to.folder, to.name, flags) {
-            // A file system that cannot rename without replacing.
-            Err(Errno::INVAL) if !flags.is_empty() => {
-                if rustix::fs::statat(&to.folder, to.name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
-                    return Err(Errno::EXIST);
+        self.at(to, |to| {
+            match rustix::fs::renameat_with(&from.folder, from.name, &to.folder, to.name, flags) {
+                // A file system that cannot rename without replacing.
+                Err(Errno::INVAL) if !flags.is_empty() => {
+                    if rustix::fs::statat(&to.folder, to.name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+                        return Err(Errno::EXIST);
+                    }
+                    rustix::fs::renameat(&from.folder, from.name, &to.folder, to.name)
                 }
-                rustix::fs::renameat(&from.folder, from.name, &to.folder, to.name)
+                result => result,
             }
-            result => result,
         })
     }
 
@@ -315,11 +338,13 @@ impl Files {
         let Some(Open::Folder { folder, names }) = self.open.get_mut(&handle) else {
             return Err(Errno::BADF.into());
         };
+        let now =
+            std::time::UNIX_EPOCH.elapsed().map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(0));
         let mut batch = Vec::new();
         for name in names.by_ref() {
             // Gone since the listing: left out.
             if let Ok(stat) = crate::folder::stat(folder.as_fd(), &name) {
-                batch.push(entry(name, &stat));
+                batch.push(entry(name, &stat, now));
             }
             if batch.len() >= NAMES {
                 break;
@@ -329,8 +354,8 @@ impl Files {
     }
 }
 
-fn entry(name: Vec<u8>, stat: &Stat) -> Name {
-    Name { long: line(&name, stat), attributes: stat.into(), name }
+fn entry(name: Vec<u8>, stat: &Stat, now: i64) -> Name {
+    Name { long: line(&name, stat, now), attributes: stat.into(), name }
 }
 
 fn one_name(name: Vec<u8>) -> Reply {
@@ -387,7 +412,7 @@ fn space(fd: std::os::fd::BorrowedFd<'_>) -> io::Result<Reply> {
         space.f_ffree,
         space.f_favail,
         space.f_fsid,
-        space.f_flag.bits().into(),
+        space.f_flag.bits(),
         space.f_namemax,
     ]))
 }

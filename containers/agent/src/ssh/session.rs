@@ -113,14 +113,22 @@ fn size(columns: u32, rows: u32, width: u32, height: u32) -> Winsize {
 
 /// Language, colours and who the terminal is; nothing that changes which program or library is found.
 fn may_set(name: &str) -> bool {
-    matches!(name, "LANG" | "LANGUAGE" | "COLORTERM" | "TERM_PROGRAM" | "TERM_PROGRAM_VERSION" | "NO_COLOR" | "TZ")
-        || name.strip_prefix("LC_").is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'))
+    matches!(
+        name,
+        "LANG" | "LANGUAGE" | "COLORTERM" | "TERM_PROGRAM" | "TERM_PROGRAM_VERSION" | "NO_COLOR" | "TZ"
+    ) || name
+        .strip_prefix("LC_")
+        .is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'))
 }
 
 impl Handler for Visit {
     type Error = Error;
 
-    async fn auth_publickey_offered(&mut self, _user: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, Error> {
+    async fn auth_publickey_offered(
+        &mut self,
+        _user: &str,
+        offer: PublicKeyOffer<'_>,
+    ) -> Result<Auth, Error> {
         Ok(self.admit(offer.public_key))
     }
 
@@ -245,7 +253,12 @@ impl Handler for Visit {
         self.start(id, &Program::Command(line.to_vec()), session)
     }
 
-    async fn subsystem_request(&mut self, id: ChannelId, name: &str, session: &mut Session) -> Result<(), Error> {
+    async fn subsystem_request(
+        &mut self,
+        id: ChannelId,
+        name: &str,
+        session: &mut Session,
+    ) -> Result<(), Error> {
         let door = self.doors.get_mut(&id).filter(|_| name == "sftp");
         let Some(((out, _), door)) = door.and_then(|door| Some((door.waiting.take()?, door))) else {
             return session.channel_failure(id);
@@ -266,7 +279,8 @@ impl Handler for Visit {
         session: &mut Session,
     ) -> Result<(), Error> {
         let terminal = self.doors.get(&id).and_then(|door| door.terminal.as_ref());
-        let resized = terminal.is_some_and(|terminal| terminal.resize(size(columns, rows, width, height)).is_ok());
+        let resized =
+            terminal.is_some_and(|terminal| terminal.resize(size(columns, rows, width, height)).is_ok());
         answer(session, id, resized)
     }
 

@@ -43,10 +43,16 @@ fn broken(error: Error) -> io::Error {
 }
 
 impl AsyncRead for WebSocketBytes {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         while self.current.is_empty() {
             match ready!(Pin::new(&mut self.socket).poll_next(cx)) {
-                None | Some(Ok(Message::Close(_)) | Err(Error::ConnectionClosed)) => return Poll::Ready(Ok(())),
+                None | Some(Ok(Message::Close(_)) | Err(Error::ConnectionClosed)) => {
+                    return Poll::Ready(Ok(()));
+                }
                 Some(Ok(Message::Binary(bytes))) => self.current = bytes,
                 // Pings are answered by the library.
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}

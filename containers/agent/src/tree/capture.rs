@@ -84,7 +84,9 @@ impl<W: Write> Capture<W> {
         for Step { what: (name, stat), inside, .. } in steps {
             let full = [prefix, b"/", &name].concat();
             if inside {
-                if let Some(opened) = present_folder(Opened::reading(handle, &name, OFlags::DIRECTORY, 0o500))? {
+                if let Some(opened) =
+                    present_folder(Opened::reading(handle, &name, OFlags::DIRECTORY, 0o500))?
+                {
                     self.inside(opened.file.as_fd(), &full, depth + 1)?;
                 }
                 continue;
@@ -135,7 +137,10 @@ impl<W: Write> Capture<W> {
             return Ok(());
         }
         // The mode may be lifted just now: what it was before counts, where that was the same file.
-        let mode = before.ok().filter(|before| before.st_ino == stat.st_ino).map_or(mode(&stat), |before| mode(&before));
+        let mode = before
+            .ok()
+            .filter(|before| before.st_ino == stat.st_ino)
+            .map_or(mode(&stat), |before| mode(&before));
         let mtime_ns = folder::mtime_ns(&stat);
         let size = u64::try_from(stat.st_size).unwrap_or(0);
         Member { name: full, kind: Kind::File, mode, mtime_ns, size, link: None }.write(&mut self.out)?;
@@ -224,7 +229,12 @@ fn present_folder(result: io::Result<Opened>) -> io::Result<Option<Opened>> {
     match result {
         Ok(opened) => Ok(Some(opened)),
         // Gone, or something else by now.
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::ENXIO)) => {
+        Err(error)
+            if matches!(
+                error.raw_os_error(),
+                Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::ENXIO)
+            ) =>
+        {
             Ok(None)
         }
         Err(error) => Err(error),

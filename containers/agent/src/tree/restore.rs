@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use burstflare_ports::wire::path;
 use burstflare_ports::wire::tree::{Digest, Entry, FORMAT, Header, Kind, MANIFEST_MEMBER, Summary};
 use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
 use tar::EntryType;
 
 use super::member::parse_decimal;
@@ -114,7 +115,6 @@ fn unpack(places: &mut [Place], archive: impl Read) -> Result<(Vec<Entry>, Summa
     if !whole {
         return Err(corrupt("it has no manifest"));
     }
-    drop(tar);
     // What follows may only be padding; reading to the end also checks the checksum.
     budget.allow(HEADERS);
     let mut rest = meter;
@@ -137,7 +137,11 @@ fn describe(member: &mut tar::Entry<'_, impl Read>, name: &[u8]) -> Result<Entry
         _ => return Err(corrupt(format_args!("`{shown}` is of a kind that a tree cannot hold"))),
     };
     let mode = member.header().mode().map_err(corrupt)?;
-    let mut mtime_ns = member.header().mtime().ok().and_then(|seconds| i64::try_from(seconds).ok()?.checked_mul(1_000_000_000));
+    let mut mtime_ns = member
+        .header()
+        .mtime()
+        .ok()
+        .and_then(|seconds| i64::try_from(seconds).ok()?.checked_mul(1_000_000_000));
     if let Some(records) = member.pax_extensions().map_err(corrupt)? {
         for record in records {
             let record = record.map_err(corrupt)?;
@@ -147,7 +151,10 @@ fn describe(member: &mut tar::Entry<'_, impl Read>, name: &[u8]) -> Result<Entry
         }
     }
     let link = (kind == Kind::Link).then(|| member.link_name_bytes().unwrap_or_default().into_owned());
-    if mode & !0o1777 != 0 || link.as_ref().is_some_and(Vec::is_empty) || (kind != Kind::File && member.size() != 0) {
+    if mode & !0o1777 != 0
+        || link.as_ref().is_some_and(Vec::is_empty)
+        || (kind != Kind::File && member.size() != 0)
+    {
         return Err(corrupt(format_args!("the header of `{shown}` is not one of a tree")));
     }
     Ok(Entry {
@@ -169,9 +176,12 @@ fn make(
     content: &mut impl Read,
     buffer: &mut [u8],
 ) -> Result<Entry, Refused> {
-    let outside = || Refused::refused(format!("`{}` lies in none of this machine's roots.", path::encode(name)));
-    let (place, below) =
-        places.iter_mut().find_map(|place| place.below(name).map(|below| (place, below))).ok_or_else(outside)?;
+    let outside =
+        || Refused::unacceptable(format!("`{}` lies in none of this machine's roots.", path::encode(name)));
+    let (place, below) = places
+        .iter_mut()
+        .find_map(|place| place.below(name).map(|below| (place, below)))
+        .ok_or_else(outside)?;
     if below.is_empty() {
         if entry.kind != Kind::Folder {
             return Err(corrupt("a root is not a folder"));
@@ -182,16 +192,24 @@ fn make(
     if place.own.is_none() {
         return Err(corrupt("a root's own entry is missing"));
     }
-    let (parent, name) = place.staged.parent(below, Missing::Fail).map_err(|problem| match problem.raw_os_error() {
-        Some(libc::ENOSPC | libc::EDQUOT | libc::EMFILE | libc::EIO) => problem.into(),
-        _ => corrupt(format_args!("`{}` has no folder to lie in", entry.path)),
-    })?;
+    let (parent, name) =
+        place.staged.parent(below, Missing::Fail).map_err(|problem| match problem.raw_os_error() {
+            Some(libc::ENOSPC | libc::EDQUOT | libc::EMFILE | libc::EIO) => problem.into(),
+            _ => corrupt(format_args!("`{}` has no folder to lie in", entry.path)),
+        })?;
     let mode = Mode::from_raw_mode(entry.mode);
+    // What no file system would take was in no tree: a name with a NUL byte, one that is too long, the same twice.
+    let failed = |problem: Errno| match problem {
+        Errno::INVAL | Errno::NAMETOOLONG | Errno::EXIST | Errno::NOENT | Errno::NOTDIR => {
+            corrupt(format_args!("`{}` cannot be a name", path::encode(name)))
+        }
+        other => other.into(),
+    };
     match entry.kind {
-        Kind::Folder => rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o700))?,
+        Kind::Folder => rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o700)).map_err(failed)?,
         Kind::File => {
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let file = rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o600))?;
+            let file = rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o600)).map_err(failed)?;
             let (size, hash) = copy(content, &file, buffer)?;
             if size != entry.size {
                 return Err(corrupt(format_args!("`{}` is cut off", entry.path)));
@@ -202,11 +220,11 @@ fn make(
         }
         Kind::Link => {
             let target = entry.link.as_deref().and_then(path::decode).unwrap_or_default();
-            rustix::fs::symlinkat(&target, parent, name)?;
+            rustix::fs::symlinkat(&target, parent, name).map_err(failed)?;
             rustix::fs::utimensat(parent, name, &folder::times(entry.mtime_ns), AtFlags::SYMLINK_NOFOLLOW)?;
         }
         Kind::Pipe => {
-            rustix::fs::mkfifoat(parent, name, mode)?;
+            rustix::fs::mkfifoat(parent, name, mode).map_err(failed)?;
             // The mask may have taken bits away; there is no link here, we have just made it.
             rustix::fs::chmodat(parent, name, mode, AtFlags::empty())?;
             rustix::fs::utimensat(parent, name, &folder::times(entry.mtime_ns), AtFlags::SYMLINK_NOFOLLOW)?;
@@ -216,7 +234,11 @@ fn make(
 }
 
 /// Copies to the end, telling apart who failed: the archive or the disk.
-pub(crate) fn copy(from: &mut impl Read, to: &OwnedFd, buffer: &mut [u8]) -> Result<(u64, blake3::Hash), Refused> {
+pub(crate) fn copy(
+    from: &mut impl Read,
+    to: &OwnedFd,
+    buffer: &mut [u8],
+) -> Result<(u64, blake3::Hash), Refused> {
     let mut hasher = blake3::Hasher::new();
     let mut size = 0;
     loop {
@@ -251,7 +273,10 @@ fn compare(manifest: &mut impl Read, entries: &[Entry]) -> Result<(), Refused> {
     }
     let header: Header = serde_json::from_slice(&line).map_err(corrupt)?;
     if header.format > FORMAT {
-        return Err(Refused::refused(format!("The archive has format {}; this agent reads up to {FORMAT}.", header.format)));
+        return Err(Refused::unacceptable(format!(
+            "The archive has format {}; this agent reads up to {FORMAT}.",
+            header.format
+        )));
     }
     if header.entries != entries.len() as u64 {
         return Err(corrupt(format_args!("it lists {} entries and holds {}", header.entries, entries.len())));

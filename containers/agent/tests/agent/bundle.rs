@@ -66,7 +66,10 @@ async fn both_compressions_are_unpacked() {
         assert_eq!(machine.sh("./bin/also && cat flare.toml kept").await, "ran\nsetup = []\nold");
         assert!(machine.roots[0].join("empty").is_dir());
         let written = machine.roots[0].join("flare.toml").metadata().unwrap();
-        assert_eq!(written.modified().unwrap().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs(), 1_700_000_000);
+        assert_eq!(
+            written.modified().unwrap().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs(),
+            1_700_000_000
+        );
         assert_eq!(written.permissions().mode() & 0o7777, 0o644);
         digests.push(summary.digest);
         assert_clean(&machine);

@@ -45,7 +45,11 @@ async fn every_call_needs_the_key_and_the_epoch() {
             (Some(KEY), "6", 409, "stale_epoch"),
             (Some(KEY), "8", 409, "stale_epoch"),
         ] {
-            let mut request = Request::builder().method(&method).uri(path).header("host", "agent").header(EPOCH_HEADER, epoch);
+            let mut request = Request::builder()
+                .method(&method)
+                .uri(path)
+                .header("host", "agent")
+                .header(EPOCH_HEADER, epoch);
             if let Some(key) = key {
                 request = request.header("authorization", format!("Bearer {key}"));
             }
@@ -65,7 +69,7 @@ async fn a_starter_that_dies_leaves_no_agent() {
     for message in ["", "{\"protocol\":1,"] {
         let folder = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(folder.path().join("s")).unwrap();
-        let (mut agent, mut pipe) = spawn(listener.into());
+        let (mut agent, mut pipe) = spawn(&listener.into(), &[]);
         pipe.write_all(message.as_bytes()).unwrap();
         drop(pipe);
         assert_eq!(agent.wait().unwrap().code(), Some(1));
@@ -76,12 +80,18 @@ async fn a_starter_that_dies_leaves_no_agent() {
 async fn the_agent_cannot_be_read_by_its_own_user() {
     let machine = Machine::start();
     machine.get("/ready").await;
-    let script = format!("cat /proc/{}/environ; cat /proc/{}/mem; ls /proc/{0}/fd/", machine.pid(), machine.pid());
+    let script =
+        format!("cat /proc/{}/environ; cat /proc/{}/mem; ls /proc/{0}/fd/", machine.pid(), machine.pid());
     let argv = ["sh", "-c", &script].map(str::to_owned).to_vec();
     let (stdout, stderr, last) = machine.exec(&ExecRequest { argv, ..ExecRequest::default() }).await;
     assert!(stdout.is_empty());
     assert_ne!(last, ExecOutput::Exit(0));
-    assert_eq!(String::from_utf8_lossy(&stderr).matches("denied").count(), 3, "{}", String::from_utf8_lossy(&stderr));
+    assert_eq!(
+        String::from_utf8_lossy(&stderr).matches("denied").count(),
+        3,
+        "{}",
+        String::from_utf8_lossy(&stderr)
+    );
 }
 
 #[tokio::test]
@@ -146,7 +156,10 @@ async fn orphans_are_buried_and_statuses_are_kept() {
     for _ in 0..20 {
         let script = "for i in 1 2 3 4 5; do (sh -c 'exit 9' & ) ; done; exit 42";
         let argv = ["sh", "-c", script].map(str::to_owned).to_vec();
-        assert_eq!(machine.exec(&ExecRequest { argv, ..ExecRequest::default() }).await.2, ExecOutput::Exit(42));
+        assert_eq!(
+            machine.exec(&ExecRequest { argv, ..ExecRequest::default() }).await.2,
+            ExecOutput::Exit(42)
+        );
     }
     let children = format!("/proc/{}/task/{}/children", machine.pid(), machine.pid());
     eventually("no zombies", || std::fs::read_to_string(&children).unwrap().trim().is_empty()).await;
@@ -199,4 +212,30 @@ async fn many_connections_are_held_and_the_agent_stays_small() {
     eprintln!("resident at rest: {kib} KiB");
     // The aim is 10 MiB optimised; this build is not.
     assert!(kib < 24 << 10, "{kib} KiB resident");
+}
+
+#[tokio::test]
+async fn as_process_one_it_buries_strangers_and_ends_everyone() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!(
+            "SKIPPED: a pid namespace takes root here; the sandbox's tests start agents as process 1 too"
+        );
+        return;
+    }
+    let mut machine = Machine::as_process_one();
+    assert_eq!(machine.sh("echo $PPID").await, "1\n");
+    // Orphans of orphans, with statuses of their own; then one that stays and obeys, one that stays and does not.
+    machine.sh("for i in 1 2 3 4 5; do (sh -c 'exit 9' & ) ; done").await;
+    machine.sh("while grep -l '^State:.Z' /proc/[0-9]*/status; do sleep 0.05; done").await;
+    machine
+        .sh("setsid sh -c 'trap \"echo bye >words; exit\" TERM; echo >up; while :; do sleep 0.05; done' >/dev/null 2>&1 & \
+             setsid sh -c 'trap \"\" TERM HUP; echo >up2; while :; do sleep 0.05; done' >/dev/null 2>&1 & \
+             while [ ! -e up -o ! -e up2 ]; do sleep 0.02; done")
+        .await;
+    let began = Instant::now();
+    let (status, _) = machine.call(Method::POST, "/v1/shutdown", r#"{"grace_ms":500}"#).await;
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    assert!(began.elapsed() >= Duration::from_millis(450));
+    assert_eq!(machine.wait(), Some(0));
+    assert_eq!(std::fs::read_to_string(machine.roots[0].join("words")).unwrap(), "bye\n");
 }

@@ -34,7 +34,8 @@ async fn statuses_and_signals_come_last() {
 async fn both_streams_come_byte_by_byte() {
     let machine = Machine::start();
     let bytes = machine.roots[0].join("bytes");
-    let content: Vec<u8> = (0..=255).cycle().take(300_000).chain("grün 🦀".bytes().cycle().take(300_001)).collect();
+    let content: Vec<u8> =
+        (0..=255).cycle().take(300_000).chain("grün 🦀".bytes().cycle().take(300_001)).collect();
     std::fs::write(bytes, &content).unwrap();
     let (stdout, stderr, last) = machine.exec(&sh("cat bytes & cat bytes >&2; wait")).await;
     assert_eq!(last, ExecOutput::Exit(0));
@@ -66,7 +67,8 @@ async fn surroundings_are_those_of_the_user() {
 async fn output_streams_while_the_command_runs() {
     let machine = Machine::start();
     let go = machine.roots[0].join("go");
-    let body = serde_json::to_vec(&sh("echo first; while [ ! -e go ]; do sleep 0.02; done; echo second")).unwrap();
+    let body =
+        serde_json::to_vec(&sh("echo first; while [ ! -e go ]; do sleep 0.02; done; echo second")).unwrap();
     let mut body = machine.open(Method::POST, "/v1/exec", body).await.into_body();
     let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
     assert_eq!(first, "{\"stdout\":\"first\\n\"}\n");
@@ -133,8 +135,14 @@ async fn a_process_that_stays_behind_does_not_hold_the_call() {
 async fn senseless_requests_are_refused() {
     let machine = Machine::start();
     for body in [
-        "", "{}", r#"{"argv":[]}"#, r#"{"argv":[""]}"#, r#"{"argv":["true"],"other":1}"#, r#"{"argv":["true"],"cwd":"x"}"#,
-        r#"{"argv":["true"],"env":{"A=B":"x"}}"#, r#"{"argv":["a\u0000b"]}"#,
+        "",
+        "{}",
+        r#"{"argv":[]}"#,
+        r#"{"argv":[""]}"#,
+        r#"{"argv":["true"],"other":1}"#,
+        r#"{"argv":["true"],"cwd":"x"}"#,
+        r#"{"argv":["true"],"env":{"A=B":"x"}}"#,
+        r#"{"argv":["a\u0000b"]}"#,
     ] {
         let (status, refusal) = machine.refusal(Method::POST, "/v1/exec", body).await;
         assert_eq!((status, refusal.code.as_str()), (400, "invalid"), "{body}");

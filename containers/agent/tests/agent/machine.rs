@@ -37,10 +37,20 @@ impl Machine {
         Self::with(|_| {})
     }
 
+    /// Starts one as process 1 of a pid namespace, which takes root.
+    pub(crate) fn as_process_one() -> Self {
+        Self::begin(|_| {}, &["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"])
+    }
+
     /// Starts one whose boot message is changed first.
     pub(crate) fn with(change: impl FnOnce(&mut Boot)) -> Self {
+        Self::begin(change, &[])
+    }
+
+    fn begin(change: impl FnOnce(&mut Boot), wrapper: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let roots: Vec<PathBuf> = ["workspace", "home/flare"].iter().map(|root| folder.path().join(root)).collect();
+        let roots: Vec<PathBuf> =
+            ["workspace", "home/flare"].iter().map(|root| folder.path().join(root)).collect();
         for root in &roots {
             std::fs::create_dir_all(root).unwrap();
         }
@@ -61,7 +71,7 @@ impl Machine {
             path: vec!["/opt/tool/bin".into()],
         };
         change(&mut boot);
-        let (mut agent, mut pipe) = spawn(listener.into());
+        let (mut agent, mut pipe) = spawn(&listener.into(), wrapper);
         pipe.write_all(&serde_json::to_vec(&boot).unwrap()).unwrap();
         drop(pipe);
         assert!(agent.try_wait().unwrap().is_none());
@@ -95,7 +105,12 @@ impl Machine {
         sender
     }
 
-    pub(crate) async fn open(&self, method: Method, path: &str, body: impl Into<Bytes>) -> Response<Incoming> {
+    pub(crate) async fn open(
+        &self,
+        method: Method,
+        path: &str,
+        body: impl Into<Bytes>,
+    ) -> Response<Incoming> {
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -107,7 +122,12 @@ impl Machine {
         self.connect().await.send_request(request).await.unwrap()
     }
 
-    pub(crate) async fn call(&self, method: Method, path: &str, body: impl Into<Bytes>) -> (StatusCode, Bytes) {
+    pub(crate) async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: impl Into<Bytes>,
+    ) -> (StatusCode, Bytes) {
         let response = self.open(method, path, body).await;
         (response.status(), response.into_body().collect().await.unwrap().to_bytes())
     }
@@ -170,20 +190,32 @@ pub(crate) fn sort_out(body: &[u8]) -> (Vec<u8>, Vec<u8>, ExecOutput) {
             end => last = Some(end),
         }
     }
-    (stdout, stderr, last.expect("a last line"))
+    (stdout, stderr, last.unwrap())
 }
 
 /// Starts the binary with a boot pipe and a socket, as machines do.
-pub(crate) fn spawn(listener: OwnedFd) -> (Child, std::io::PipeWriter) {
+pub(crate) fn spawn(listener: &OwnedFd, wrapper: &[&str]) -> (Child, std::io::PipeWriter) {
     let (reader, writer) = std::io::pipe().unwrap();
     // By descriptor: the ordinary user may not be allowed to walk to the binary.
     let binary = std::fs::File::open(env!("CARGO_BIN_EXE_flare-agent")).unwrap();
     rustix::io::fcntl_setfd(&binary, rustix::io::FdFlags::empty()).unwrap();
-    let mut command = Command::new(format!("/proc/self/fd/{}", binary.as_raw_fd()));
-    command.arg0(AGENT_ARGV0).env_clear().stdin(Stdio::null());
-    if rustix::process::geteuid().is_root() {
-        command.uid(ORDINARY).gid(ORDINARY);
-    }
+    let path = format!("/proc/self/fd/{}", binary.as_raw_fd());
+    let mut command = match wrapper {
+        [] => {
+            let mut command = Command::new(path);
+            command.arg0(AGENT_ARGV0).env_clear();
+            if rustix::process::geteuid().is_root() {
+                command.uid(ORDINARY).gid(ORDINARY);
+            }
+            command
+        }
+        [program, arguments @ ..] => {
+            let mut command = Command::new(program);
+            command.args(arguments).arg(path);
+            command
+        }
+    };
+    command.stdin(Stdio::null());
     let (pipe, socket) = (reader.as_raw_fd(), listener.as_raw_fd());
     // SAFETY: only system calls between fork and exec. Moved out of the way first, so neither overwrites the other.
     unsafe {

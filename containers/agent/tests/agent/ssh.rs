@@ -126,7 +126,11 @@ async fn only_the_handed_over_key_logs_in() {
     assert_eq!(output.status.code(), Some(255));
     assert!(String::from_utf8_lossy(&output.stderr).contains("Permission denied (publickey)"), "{output:?}");
     // And the host key is pinned.
-    std::fs::write(client.path("known_hosts"), std::fs::read_to_string(client.path("key.pub")).unwrap().replacen("ssh-", "box ssh-", 1)).unwrap();
+    std::fs::write(
+        client.path("known_hosts"),
+        std::fs::read_to_string(client.path("key.pub")).unwrap().replacen("ssh-", "box ssh-", 1),
+    )
+    .unwrap();
     assert_eq!(client.run("true").status.code(), Some(255));
 }
 
@@ -136,20 +140,27 @@ async fn variables_of_the_language_pass_and_others_do_not() {
     let mut ssh = client.command("ssh");
     ssh.args(["-o", "SendEnv=LC_TEST COLORTERM LD_PRELOAD PATH"])
         .args(["flare@box", "echo $LC_TEST $COLORTERM ${LD_PRELOAD-none} $FROM_BOOT; echo $PATH"])
-        .envs([("LC_TEST", "lc"), ("COLORTERM", "truecolor"), ("LD_PRELOAD", ""), ("PATH", "/evil:/usr/bin:/bin")])
+        .envs([
+            ("LC_TEST", "lc"),
+            ("COLORTERM", "truecolor"),
+            ("LD_PRELOAD", ""),
+            ("PATH", "/evil:/usr/bin:/bin"),
+        ])
         .stdin(Stdio::null());
     let text = String::from_utf8(ssh.output().unwrap().stdout).unwrap();
     assert!(text.starts_with("lc truecolor none yes\n/opt/tool/bin:"), "{text}");
     assert!(!text.contains("/evil"), "{text}");
 }
 
-/// Runs ssh at a terminal of our own and answers all output and the exit code.
-fn at_terminal(client: &Client, arguments: &[&str], input: &[u8]) -> (String, Option<i32>) {
+/// Runs ssh at a terminal of our own; types each line when what it waits for has come. Answers all output and the
+/// exit code.
+fn at_terminal(client: &Client, arguments: &[&str], typed: &[(&str, &str)]) -> (String, Option<i32>) {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let master = rustix::pty::openpt(flags).unwrap();
     rustix::pty::unlockpt(&master).unwrap();
     let slave: OwnedFd = rustix::pty::ioctl_tiocgptpeer(&master, flags).unwrap();
-    rustix::termios::tcsetwinsize(&master, Winsize { ws_row: 41, ws_col: 101, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+    rustix::termios::tcsetwinsize(&master, Winsize { ws_row: 41, ws_col: 101, ws_xpixel: 0, ws_ypixel: 0 })
+        .unwrap();
     let mut ssh = client.command("ssh");
     ssh.args(arguments).env("TERM", "xterm-256color");
     ssh.stdin(slave.try_clone().unwrap()).stdout(slave.try_clone().unwrap()).stderr(slave);
@@ -163,12 +174,22 @@ fn at_terminal(client: &Client, arguments: &[&str], input: &[u8]) -> (String, Op
     let mut child = ssh.spawn().unwrap();
     drop(ssh);
     let mut master = File::from(master);
-    master.write_all(input).unwrap();
     let mut output = Vec::new();
     let mut buffer = [0; 4096];
+    let mut typed = typed.iter().peekable();
+    let mut seen = 0;
     // Ends with EIO when ssh has closed the terminal.
     while let Ok(length) = master.read(&mut buffer) {
         output.extend_from_slice(&buffer[..length]);
+        while let Some((awaited, line)) = typed.peek() {
+            let text = String::from_utf8_lossy(&output[seen..]).into_owned();
+            if !text.contains(awaited) {
+                break;
+            }
+            seen = output.len();
+            master.write_all(line.as_bytes()).unwrap();
+            typed.next();
+        }
     }
     let status = child.wait().unwrap();
     assert_eq!(status.signal(), None);
@@ -179,13 +200,23 @@ fn at_terminal(client: &Client, arguments: &[&str], input: &[u8]) -> (String, Op
 async fn terminals_are_real() {
     let Some(client) = client().await else { return };
     let script = "tty; stty size; echo $TERM $SSH_TTY; stty -a | grep -o iutf8; ps -o tpgid= -p $$ | tr -d ' ' | grep -qx $$ && echo foreground; exit 5";
-    let (output, code) = at_terminal(&client, &["-t", "flare@box", script], b"");
+    let (output, code) = at_terminal(&client, &["-t", "flare@box", script], &[]);
     assert_eq!(code, Some(5), "{output}");
     let lines: Vec<&str> = output.lines().map(str::trim).collect();
     assert!(lines[0].starts_with("/dev/pts/"), "{output}");
-    assert_eq!(lines[1..], ["41 101", &format!("xterm-256color {}", lines[0]), "iutf8", "foreground"], "{output}");
+    assert_eq!(
+        lines[1..],
+        ["41 101", &format!("xterm-256color {}", lines[0]), "iutf8", "foreground"],
+        "{output}"
+    );
     // A login shell that is typed into; Ctrl-C interrupts what runs in it.
-    let (output, code) = at_terminal(&client, &["flare@box"], b"sleep 607\n\x03echo $0 $((6*7))\nexit 6\n");
+    let typed = [
+        ("$ ", "echo sta''rted; sleep 607\n"),
+        ("started", "\x03"),
+        ("$ ", "echo $0 $((6*7))\n"),
+        ("42", "stty size; exit 6\n"),
+    ];
+    let (output, code) = at_terminal(&client, &["flare@box"], &typed);
     assert_eq!(code, Some(6), "{output}");
     assert!(output.contains("-bash 42") || output.contains("-sh 42"), "{output}");
 }
@@ -196,14 +227,17 @@ async fn a_process_that_stays_behind_does_not_hold_the_terminal() {
     let began = Instant::now();
     // It ignores the hang-up, so it really keeps the terminal open.
     let script = "trap '' HUP; sleep 608 & echo $! >pid; echo last words; exit 3";
-    let (output, code) = at_terminal(&client, &["-t", "flare@box", script], b"");
+    let (output, code) = at_terminal(&client, &["-t", "flare@box", script], &[]);
     assert_eq!((output.contains("last words"), code), (true, Some(3)), "{output}");
     assert!(began.elapsed() < Duration::from_secs(20));
     let pid = std::fs::read_to_string(client.root().join("pid")).unwrap();
     assert!(alive(&pid));
     // A client that goes away hangs its terminal up.
     let mut ssh = client.command("ssh");
-    let ssh = ssh.args(["-tt", "flare@box", "echo $$ >shell; sleep 609"]).stdin(Stdio::piped()).stdout(Stdio::null());
+    let ssh = ssh
+        .args(["-tt", "flare@box", "echo $$ >shell; sleep 609"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null());
     let mut ssh = ssh.spawn().unwrap();
     let shell = client.root().join("shell");
     eventually("the shell", || std::fs::read_to_string(&shell).is_ok_and(|pid| pid.ends_with('\n'))).await;
@@ -215,7 +249,11 @@ async fn a_process_that_stays_behind_does_not_hold_the_terminal() {
 
 fn sftp(client: &Client, batch: &[u8]) -> Output {
     let mut sftp = client.command("sftp");
-    let sftp = sftp.args(["-b", "-", "flare@box"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let sftp = sftp
+        .args(["-b", "-", "flare@box"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = sftp.spawn().unwrap();
     child.stdin.take().unwrap().write_all(batch).unwrap();
     child.wait_with_output().unwrap()
@@ -239,7 +277,7 @@ async fn sftp_does_what_its_users_know() {
     // `append` is no command of sftp: everything before it worked.
     assert!(String::from_utf8_lossy(&output.stderr).contains("nvalid command"), "{output:?}");
     assert!(text.contains(&format!("Remote working directory: {}", client.root().display())), "{text}");
-    assert!(text.contains("-rw-------    2"), "{text}");
+    assert!(text.contains("-rw-------    2 ") && text.contains(" hard\n"), "{text}");
     assert_eq!(std::fs::read(client.path("down")).unwrap(), content);
     assert!(std::fs::read_link(client.root().join("link")).unwrap() == Path::new("dir/two"));
     assert_eq!(client.run("stat -c %a dir/two").stdout, b"600\n");
@@ -261,7 +299,8 @@ async fn names_that_are_no_text_survive_copying() {
     }
     let up = client.command("scp").args(["-rp"]).arg(&odd).arg("flare@box:").output().unwrap();
     assert!(up.status.success(), "{up:?}");
-    let back = client.command("scp").args(["-rp", "flare@box:tree"]).arg(client.path("back")).output().unwrap();
+    let back =
+        client.command("scp").args(["-rp", "flare@box:tree"]).arg(client.path("back")).output().unwrap();
     assert!(back.status.success(), "{back:?}");
     for name in names {
         let name = std::ffi::OsStr::from_bytes(name);
@@ -319,7 +358,8 @@ async fn a_program_that_does_not_read_stops_its_writer() {
     let before = resident();
     let mut ssh = client.command("ssh");
     let script = "while [ ! -e go ]; do sleep 0.05; done; sha256sum | cut -c1-64";
-    let mut child = ssh.args(["flare@box", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child =
+        ssh.args(["flare@box", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let content = noise(SIZE);
     let (sent, taken) = std::sync::mpsc::channel();
@@ -360,8 +400,13 @@ async fn loopback_ports_are_forwarded_and_nothing_else() {
         stream.write_all(&request.repeat(2)).unwrap();
     });
     let forward = |target: String, input: &[u8]| {
-        let mut ssh = client.command("ssh");
-        ssh.args(["-W", &target, "flare@box"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut ssh = Command::new("ssh");
+        // The first setting counts; at this level ssh says why a channel was refused.
+        ssh.args(["-o", "LogLevel=INFO"]).args(client.options("key"));
+        ssh.args(["-W", &target, "flare@box"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = ssh.spawn().unwrap();
         child.stdin.take().unwrap().write_all(input).unwrap();
         child.wait_with_output().unwrap()

@@ -31,7 +31,9 @@ fn picture(roots: &[impl AsRef<Path>]) -> Picture {
 fn assert_same(left: &Picture, right: &Picture) {
     let names: std::collections::BTreeSet<_> = left.keys().chain(right.keys()).collect();
     let brief = |picture: &Picture, name: &Vec<u8>| {
-        picture.get(name).map(|(kind, mode, time, content)| format!("{kind} {mode:o} {time} {}", blake3::hash(content).to_hex()))
+        picture.get(name).map(|(kind, mode, time, content)| {
+            format!("{kind} {mode:o} {time} {}", blake3::hash(content).to_hex())
+        })
     };
     let different: Vec<_> = names
         .into_iter()
@@ -57,7 +59,10 @@ fn look(path: &Path, name: Vec<u8>, all: &mut Picture) {
     } else {
         ('p', Vec::new())
     };
-    all.insert(name, (letter, meta.mode() & 0o7777, meta.mtime() * 1_000_000_000 + meta.mtime_nsec(), content));
+    all.insert(
+        name,
+        (letter, meta.mode() & 0o7777, meta.mtime() * 1_000_000_000 + meta.mtime_nsec(), content),
+    );
 }
 
 /// The archive without frames, and its summary.
@@ -148,7 +153,10 @@ async fn odd_trees_come_back_as_they_were() {
     let (status, body) = restore(&machine, archive.clone()).await;
     assert_eq!(status, StatusCode::OK, "{body:?}");
     let restored: Summary = serde_json::from_slice(&body).unwrap();
-    assert_eq!((&restored.digest, restored.files, restored.bytes), (&summary.digest, summary.files, summary.bytes));
+    assert_eq!(
+        (&restored.digest, restored.files, restored.bytes),
+        (&summary.digest, summary.files, summary.bytes)
+    );
     assert_same(&picture(&machine.roots), &without_socket(before));
     assert!(capture(&machine).await.0 == archive);
 }
@@ -248,7 +256,13 @@ async fn an_archive_that_lies_is_found() {
         ("manifest", replace(b"\"kind\":\"f\"", b"\"kind\":\"p\"")),
         ("format", replace(b"{\"format\":1", b"{\"format\":2")),
         ("count", replace(b"\"entries\":4", b"\"entries\":3")),
-        ("path", replace(format!("{root}/a\",").as_bytes().split_at(1).1, format!("{root}/c\",").as_bytes().split_at(1).1)),
+        (
+            "path",
+            replace(
+                format!("{root}/a\",").as_bytes().split_at(1).1,
+                format!("{root}/c\",").as_bytes().split_at(1).1,
+            ),
+        ),
     ] {
         let (status, body) = restore(&machine, lie).await;
         assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{what}: {body:?}");
@@ -287,15 +301,20 @@ enum Node {
 }
 
 fn name() -> impl Strategy<Value = Vec<u8>> {
-    let odd = prop::collection::vec(1..=255u8, 1..12).prop_map(|bytes| bytes.into_iter().filter(|byte| *byte != b'/').collect::<Vec<u8>>());
-    prop_oneof![prop::sample::select(vec!["a", "b", "a-", "a.b", "a0"]).prop_map(|name| name.as_bytes().to_vec()), odd]
-        .prop_filter("a name", |name| !matches!(&name[..], b"" | b"." | b"..") && name != b".flare-staging")
+    let odd = prop::collection::vec(1..=255u8, 1..12)
+        .prop_map(|bytes| bytes.into_iter().filter(|byte| *byte != b'/').collect::<Vec<u8>>());
+    prop_oneof![
+        prop::sample::select(vec!["a", "b", "a-", "a.b", "a0"]).prop_map(|name| name.as_bytes().to_vec()),
+        odd
+    ]
+    .prop_filter("a name", |name| !matches!(&name[..], b"" | b"." | b"..") && name != b".flare-staging")
 }
 
 fn node() -> impl Strategy<Value = Node> {
     prop_oneof![
         (0..0o1000u32).prop_map(Node::Folder),
-        (0..0o1000u32, prop::collection::vec(any::<u8>(), 0..3000)).prop_map(|(mode, bytes)| Node::File(mode, bytes)),
+        (0..0o1000u32, prop::collection::vec(any::<u8>(), 0..3000))
+            .prop_map(|(mode, bytes)| Node::File(mode, bytes)),
         prop::collection::vec(1..=255u8, 1..150).prop_map(Node::Link),
     ]
 }
@@ -315,9 +334,17 @@ fn random_trees_come_back_as_they_were() {
                 let path = root.join(OsStr::from_bytes(&path.join(&b'/')));
                 // What lies in the way of an earlier one is left out.
                 let made = match &node {
-                    Node::Folder(mode) => std::fs::create_dir_all(&path).map(|()| folders.push((path.clone(), *mode))),
+                    Node::Folder(mode) => {
+                        std::fs::create_dir_all(&path).map(|()| folders.push((path.clone(), *mode)))
+                    }
                     Node::File(mode, bytes) => std::fs::create_dir_all(path.parent().unwrap())
-                        .and_then(|()| if path.symlink_metadata().is_ok() { Err(std::io::ErrorKind::AlreadyExists.into()) } else { Ok(()) })
+                        .and_then(|()| {
+                            if path.symlink_metadata().is_ok() {
+                                Err(std::io::ErrorKind::AlreadyExists.into())
+                            } else {
+                                Ok(())
+                            }
+                        })
                         .and_then(|()| std::fs::write(&path, bytes))
                         .map(|()| set(&path, *mode)),
                     Node::Link(target) => std::fs::create_dir_all(path.parent().unwrap())
@@ -332,7 +359,8 @@ fn random_trees_come_back_as_they_were() {
             let before = picture(&machine.roots);
             let (archive, summary) = runtime.block_on(capture(&machine));
             assert_same(&picture(&machine.roots), &before);
-            runtime.block_on(machine.sh("chmod -R u+rwx . && find . -mindepth 1 -delete && echo other >other"));
+            runtime
+                .block_on(machine.sh("chmod -R u+rwx . && find . -mindepth 1 -delete && echo other >other"));
             let (status, body) = runtime.block_on(restore(&machine, archive));
             prop_assert_eq!(status, StatusCode::OK, "{:?}", body);
             let restored: Summary = serde_json::from_slice(&body).unwrap();
