@@ -1,19 +1,27 @@
 //! The ports of one machine: the conformance suite, and what only a machine can show.
 
+#[path = "store/actors.rs"]
+mod actors;
 #[path = "store/blobs.rs"]
 mod blobs;
 #[path = "store/crash.rs"]
 mod crash;
 #[path = "store/hints.rs"]
 mod hints;
+#[path = "store/model.rs"]
+mod model;
 #[path = "store/plans.rs"]
 mod plans;
 #[path = "store/queue.rs"]
 mod queue;
+#[path = "store/rates.rs"]
+mod rates;
 #[path = "store/schema.rs"]
 mod schema;
 #[path = "store/sqlite.rs"]
 mod sqlite;
+#[path = "store/workflow.rs"]
+mod workflow;
 
 use burstflare_adapters_local::sqlite::{DataFolder, SqliteDatabase};
 use burstflare_ports::time::Timestamp;

@@ -11,7 +11,7 @@ CREATE TABLE workspaces (
     id TEXT NOT NULL PRIMARY KEY,
     name TEXT NOT NULL CONSTRAINT workspaces_name UNIQUE,
     plan TEXT NOT NULL,
-    personal_of TEXT REFERENCES users (id),
+    personal_of TEXT,
     created_at INTEGER NOT NULL,
     revision INTEGER NOT NULL CONSTRAINT workspaces_revision CHECK (revision >= 1)
 ) STRICT, WITHOUT ROWID;

@@ -1,4 +1,4 @@
 use crate::Body as Trial;
-pub fn trials() -> Vec<(&'static str, Trial)> {
+pub(crate) fn trials() -> Vec<(&'static str, Trial)> {
     vec![]
 }

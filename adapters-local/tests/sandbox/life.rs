@@ -14,7 +14,7 @@ use burstflare_ports::wire::Ready;
 use crate::Body as Trial;
 use crate::world::{self, World, key, spec, target};
 
-pub fn trials() -> Vec<(&'static str, Trial)> {
+pub(crate) fn trials() -> Vec<(&'static str, Trial)> {
     vec![
         ("a_machine_answers_and_ends_cleanly", || Box::pin(answers_and_ends())),
         ("a_second_start_of_the_same_life_finds_it", || Box::pin(start_is_idempotent())),
@@ -249,7 +249,7 @@ async fn quick() {
 }
 
 /// Starts one machine in a data folder, says so, and waits to be killed.
-pub fn serve_until_killed(words: &[String]) -> ExitCode {
+pub(crate) fn serve_until_killed(words: &[String]) -> ExitCode {
     let [folder, owner, workspace] = words else { return ExitCode::FAILURE };
     let machine = MachineKey {
         workspace: workspace.parse().expect("a workspace"),

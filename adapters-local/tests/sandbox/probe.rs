@@ -8,7 +8,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::ExitCode;
 use std::time::Duration;
 
-pub fn run(words: &[String]) -> ExitCode {
+pub(crate) fn run(words: &[String]) -> ExitCode {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match attempt(&words) {
         Ok(text) => println!("{text}"),
@@ -213,8 +213,8 @@ fn call(name: &str) -> io::Result<String> {
         // SAFETY: opens a terminal into locals, and asks for something with a local byte.
         unsafe {
             done(libc::openpty(&raw mut manager, &raw mut user, none, none.cast(), none.cast()).into())?;
-            let byte = b'x';
-            done(libc::ioctl(user, request, &raw const byte).into())
+            let mut bytes = [b'x'; 64];
+            done(libc::ioctl(user, request, bytes.as_mut_ptr()).into())
         }
     };
     match name {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -23,37 +23,37 @@ use burstflare_ports::wire::{Boot, ExecOutput, ExecRequest, PROTOCOL};
 use tempfile::TempDir;
 
 /// The key of every machine here.
-pub const KEY: &str = "a key that is long enough for everybody";
+pub(crate) const KEY: &str = "a key that is long enough for everybody";
 const DEADLINE: Duration = Duration::from_secs(60);
 /// Where this program is inside machines.
-pub const PROBE: &str = "/opt/flare/tools/flare-probe/probe";
+pub(crate) const PROBE: &str = "/opt/flare/tools/flare-probe/probe";
 
-pub fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
 /// A world of its own for each trial.
-pub struct World {
-    pub folder: TempDir,
-    pub config: SandboxConfig,
-    pub runtime: SandboxRuntime,
-    pub blobs: Arc<dyn Blobs>,
+pub(crate) struct World {
+    pub(crate) folder: TempDir,
+    pub(crate) config: SandboxConfig,
+    pub(crate) runtime: SandboxRuntime,
+    pub(crate) blobs: Arc<dyn Blobs>,
 }
 
 /// What a command inside did.
 #[derive(Debug)]
-pub struct Ran {
-    pub stdout: String,
-    pub stderr: String,
-    pub end: ExecOutput,
+pub(crate) struct Ran {
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) end: ExecOutput,
 }
 
 impl World {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(|_| {}).await
     }
 
-    pub async fn with(change: impl FnOnce(&mut SandboxConfig)) -> Self {
+    pub(crate) async fn with(change: impl FnOnce(&mut SandboxConfig)) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut config = config(folder.path());
         change(&mut config);
@@ -64,23 +64,23 @@ impl World {
     }
 
     /// Opens the data folder once more, as the next server does.
-    pub async fn reopen(&mut self) {
+    pub(crate) async fn reopen(&mut self) {
         self.runtime =
             SandboxRuntime::open(self.config.clone(), Arc::clone(&self.blobs)).await.expect("opens again");
     }
 
-    pub async fn start(&self, machine: MachineKey, epoch: Epoch) -> Started {
+    pub(crate) async fn start(&self, machine: MachineKey, epoch: Epoch) -> Started {
         self.runtime.start(spec(machine, epoch)).await.expect("starts")
     }
 
     /// A new machine that answers.
-    pub async fn machine(&self) -> MachineKey {
+    pub(crate) async fn machine(&self) -> MachineKey {
         let machine = key();
         self.start(machine, 1).await;
         machine
     }
 
-    pub async fn call(
+    pub(crate) async fn call(
         &self,
         machine: MachineKey,
         epoch: Epoch,
@@ -93,11 +93,11 @@ impl World {
     }
 
     /// Runs a command inside and waits for its end.
-    pub async fn exec(&self, machine: MachineKey, argv: &[&str]) -> Ran {
+    pub(crate) async fn exec(&self, machine: MachineKey, argv: &[&str]) -> Ran {
         self.exec_in(machine, 1, argv).await
     }
 
-    pub async fn exec_in(&self, machine: MachineKey, epoch: Epoch, argv: &[&str]) -> Ran {
+    pub(crate) async fn exec_in(&self, machine: MachineKey, epoch: Epoch, argv: &[&str]) -> Ran {
         let wanted =
             ExecRequest { argv: argv.iter().map(ToString::to_string).collect(), ..ExecRequest::default() };
         let (status, body) = self.call(machine, epoch, post("/v1/exec", &wanted)).await;
@@ -115,7 +115,7 @@ impl World {
     }
 
     /// Runs a probe inside; answers what it found.
-    pub async fn probe(&self, machine: MachineKey, words: &[&str]) -> String {
+    pub(crate) async fn probe(&self, machine: MachineKey, words: &[&str]) -> String {
         let argv = [&[PROBE, "--probe"], words].concat();
         let ran = self.exec(machine, &argv).await;
         assert_eq!(ran.end, ExecOutput::Exit(0), "{words:?}: {ran:?}");
@@ -123,28 +123,35 @@ impl World {
     }
 
     /// Runs a shell line inside; answers what it printed.
-    pub async fn shell(&self, machine: MachineKey, line: &str) -> String {
+    pub(crate) async fn shell(&self, machine: MachineKey, line: &str) -> String {
         self.shell_in(machine, 1, line).await
     }
 
-    pub async fn shell_in(&self, machine: MachineKey, epoch: Epoch, line: &str) -> String {
+    pub(crate) async fn shell_in(&self, machine: MachineKey, epoch: Epoch, line: &str) -> String {
         let ran = self.exec_in(machine, epoch, &["sh", "-c", line]).await;
         assert_eq!(ran.end, ExecOutput::Exit(0), "{line}: {ran:?}");
         ran.stdout.trim_end().to_owned()
     }
 
-    pub async fn shut_down(&self, machine: MachineKey, epoch: Epoch) {
+    pub(crate) async fn shut_down(&self, machine: MachineKey, epoch: Epoch) {
         let wanted = burstflare_ports::wire::Shutdown { grace_ms: 1000 };
         let (status, body) = self.call(machine, epoch, post("/v1/shutdown", &wanted)).await;
         assert_eq!(status, 204, "{}", String::from_utf8_lossy(&body));
     }
 
-    pub fn machine_folder(&self, machine: MachineKey) -> PathBuf {
+    pub(crate) fn machine_folder(&self, machine: MachineKey) -> PathBuf {
         self.config.data_dir.join("machines").join(machine.owner.to_string())
     }
 
+    /// The agent's process, as the host numbers it.
+    pub(crate) fn pid(&self, machine: MachineKey) -> i64 {
+        let life = fs::read(self.machine_folder(machine).join("life.json")).expect("a life");
+        let life: serde_json::Value = serde_json::from_slice(&life).expect("JSON");
+        life["pid"].as_i64().expect("a number")
+    }
+
     /// Waits until something is so; fails after a minute.
-    pub async fn until<F: Future<Output = bool>>(what: &str, mut so: impl FnMut() -> F) {
+    pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut so: impl FnMut() -> F) {
         let begun = std::time::Instant::now();
         while !so().await {
             assert!(begun.elapsed() < DEADLINE, "{what} did not come true");
@@ -176,7 +183,7 @@ impl Drop for World {
 }
 
 /// The configuration of a world below a folder.
-pub fn config(folder: &Path) -> SandboxConfig {
+pub(crate) fn config(folder: &Path) -> SandboxConfig {
     // Nobody else may pass through here.
     let closed = folder.join("closed with a name so long that paths of sockets below it are too long for the kernel, which takes 107");
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&closed).expect("a closed folder");
@@ -185,34 +192,40 @@ pub fn config(folder: &Path) -> SandboxConfig {
     config
 }
 
-pub fn blobs(folder: &Path) -> Arc<dyn Blobs> {
+pub(crate) fn blobs(folder: &Path) -> Arc<dyn Blobs> {
     Arc::new(FsBlobs::open(folder.join("blobs")).expect("a blob store"))
 }
 
 /// This program in a folder of its own, copied once for all trials of one build.
 fn probe_folder() -> PathBuf {
-    let own = fs::metadata("/proc/self/exe").expect("this program");
-    let stamp =
-        own.modified().expect("a time").duration_since(std::time::UNIX_EPOCH).expect("a time").as_nanos();
-    let user = rustix::process::geteuid().as_raw();
-    let folder = std::env::temp_dir().join(format!("flare-sandbox-{user}-{stamp}/flare-probe"));
-    if !folder.join("probe").exists() {
-        fs::create_dir_all(&folder).expect("a folder");
-        let beside = folder.join(format!("new-{}", std::process::id()));
-        fs::copy("/proc/self/exe", &beside).expect("a copy");
-        fs::set_permissions(&beside, fs::Permissions::from_mode(0o755)).expect("modes");
-        fs::rename(&beside, folder.join("probe")).expect("a name");
-    }
-    folder
+    static ONCE: OnceLock<PathBuf> = OnceLock::new();
+    ONCE.get_or_init(|| {
+        let own = fs::metadata("/proc/self/exe").expect("this program");
+        let stamp = own.modified().expect("a time").duration_since(std::time::UNIX_EPOCH).expect("a time").as_nanos();
+        let user = rustix::process::geteuid().as_raw();
+        let all = std::env::temp_dir().join(format!("flare-sandbox-probe-{user}"));
+        let folder = all.join(format!("{stamp}/flare-probe"));
+        if !folder.join("probe").exists() {
+            // Those of earlier builds.
+            let _ = fs::remove_dir_all(&all);
+            fs::create_dir_all(&folder).expect("a folder");
+            let beside = folder.join(format!("new-{}", std::process::id()));
+            fs::copy("/proc/self/exe", &beside).expect("a copy");
+            fs::set_permissions(&beside, fs::Permissions::from_mode(0o755)).expect("modes");
+            fs::rename(&beside, folder.join("probe")).expect("a name");
+        }
+        folder
+    })
+    .clone()
 }
 
-pub fn post<T: serde::Serialize>(path: &str, message: &T) -> http::Request<Body> {
+pub(crate) fn post<T: serde::Serialize>(path: &str, message: &T) -> http::Request<Body> {
     let body = serde_json::to_vec(message).expect("JSON");
     let request = http::Request::post(path).header("content-type", "application/json");
     request.body(Body::Full(body.into())).expect("a request")
 }
 
-pub fn key() -> MachineKey {
+pub(crate) fn key() -> MachineKey {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let mut random = [0; 10];
     random[..4].copy_from_slice(&std::process::id().to_le_bytes());
@@ -221,11 +234,11 @@ pub fn key() -> MachineKey {
     MachineKey { workspace: Id::new(now, random), owner: MachineOwner::Session(Id::new(now, random)) }
 }
 
-pub fn target(machine: MachineKey, epoch: Epoch) -> AgentTarget {
+pub(crate) fn target(machine: MachineKey, epoch: Epoch) -> AgentTarget {
     AgentTarget { machine, epoch, key: Secret::new(KEY.to_owned()) }
 }
 
-pub fn spec(machine: MachineKey, epoch: Epoch) -> MachineSpec {
+pub(crate) fn spec(machine: MachineKey, epoch: Epoch) -> MachineSpec {
     MachineSpec {
         machine,
         epoch,

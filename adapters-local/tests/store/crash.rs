@@ -62,6 +62,9 @@ async fn a_commit_that_is_given_up_midway_is_whole_or_nothing_and_blocks_nobody(
         // Cut off ever later: somewhere between the first statement and behind the last.
         let patience = Duration::from_micros(40 * u64::from(number));
         let _ = tokio::time::timeout(patience, store.commit(&change)).await;
+        // Behind the next write nothing of it is under way any more.
+        let nothing = Statement::new("DELETE FROM counters WHERE workspace = ''", Vec::new());
+        place.database.write("test.settle", vec![nothing]).await.expect("the writer is free");
         let found = (
             store.user(first.id).await.expect("a read").is_some(),
             store.user(second.id).await.expect("a read").is_some(),

@@ -8,6 +8,7 @@ const MAY_SCAN: &[(&str, &str)] = &[
     ("SELECT (SELECT COUNT(*) FROM outbox)", "for doctor; outboxes are short while deliveries work"),
     ("SELECT (SELECT COUNT(*) FROM jobs)", "for doctor; the queue is short while it is served"),
     ("UPDATE jobs SET leased = 0, due_at = ? WHERE leased = 1", "once at start"),
+    ("SELECT run FROM runs WHERE finished_at IS NULL", "its index holds nothing else"),
     ("SELECT due_at FROM jobs ORDER BY due_at, id LIMIT 1", "it ends with the first entry of an index"),
 ];
 

@@ -6,7 +6,7 @@ use super::guard::{subject, tenant};
 use super::tables::{Tables, conflict, require, write};
 use crate::error::PortError;
 use crate::id::Id;
-use crate::record::{Grant, Workspace};
+use crate::record::Workspace;
 use crate::store::{Bump, ChangeSet, Counter, Key, Put, SingleUse, Spend};
 
 type Applied = Result<(), PortError>;
@@ -56,20 +56,13 @@ impl Tables {
     /// What a record refers to within its family is there.
     fn parents(&self, put: &Put) -> Applied {
         let there = match put {
-            Put::User(_) | Put::Template(_) => true,
-            Put::Workspace(row) => row.personal_of.is_none_or(|user| self.users.contains_key(&user)),
+            Put::User(_) | Put::Workspace(_) | Put::Template(_) => true,
             Put::Membership(row) => {
                 self.workspaces.contains_key(&row.workspace) && self.users.contains_key(&row.user)
             }
-            Put::SignIn(row) => {
-                self.workspaces.contains_key(&row.workspace) && self.users.contains_key(&row.user)
-            }
-            Put::Token(row) => {
-                self.sign_ins.contains_key(&row.sign_in)
-                    && self.workspaces.contains_key(&row.workspace)
-                    && self.users.contains_key(&row.user)
-            }
-            Put::Grant(row) => self.grant_parents(row),
+            Put::SignIn(row) => self.users.contains_key(&row.user),
+            Put::Token(row) => self.sign_ins.contains_key(&row.sign_in),
+            Put::Grant(row) => row.sign_in.is_none_or(|sign_in| self.sign_ins.contains_key(&sign_in)),
             Put::Version(row) => self.templates.contains_key(&(row.workspace, row.template)),
             Put::Build(row) => self.versions.contains_key(&(row.workspace, row.version)),
             Put::LogChunk(row) => self.builds.contains_key(&(row.workspace, row.build)),
@@ -85,12 +78,6 @@ impl Tables {
             Put::Snapshot(row) => self.sessions.contains_key(&(row.workspace, row.session)),
         };
         require(there, "a record it refers to is missing")
-    }
-
-    fn grant_parents(&self, row: &Grant) -> bool {
-        row.user.is_none_or(|user| self.users.contains_key(&user))
-            && row.sign_in.is_none_or(|sign_in| self.sign_ins.contains_key(&sign_in))
-            && row.workspace.is_none_or(|workspace| self.workspaces.contains_key(&workspace))
     }
 
     /// No other record has what may exist once.
@@ -182,18 +169,10 @@ impl Tables {
     fn in_use(&self, home: Option<Id<Workspace>>, key: Key) -> bool {
         match key {
             Key::User(id) => {
-                self.workspaces.values().any(|row| row.personal_of == Some(id))
-                    || self.memberships.values().any(|row| row.user == id)
+                self.memberships.values().any(|row| row.user == id)
                     || self.sign_ins.values().any(|row| row.user == id)
-                    || self.tokens.values().any(|row| row.user == id)
-                    || self.grants.values().any(|row| row.user == Some(id))
             }
-            Key::Workspace(id) => {
-                self.memberships.values().any(|row| row.workspace == id)
-                    || self.sign_ins.values().any(|row| row.workspace == id)
-                    || self.tokens.values().any(|row| row.workspace == id)
-                    || self.grants.values().any(|row| row.workspace == Some(id))
-            }
+            Key::Workspace(id) => self.memberships.values().any(|row| row.workspace == id),
             Key::SignIn(id) => {
                 self.tokens.values().any(|row| row.sign_in == id)
                     || self.grants.values().any(|row| row.sign_in == Some(id))
