@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::command::{
-    auth, build, config_ssh, dev, doctor, history, later, print, session, ssh, template, token,
+    auth, build, config_ssh, dev, doctor, history, later, print, serve, session, ssh, template, token,
 };
 use crate::context::Context;
 use crate::exit::Outcome;
@@ -96,7 +96,7 @@ enum Command {
     /// Run the server on this machine, for yourself.
     Dev(dev::Dev),
     /// Run the server for others.
-    Serve(dev::Serve),
+    Serve(serve::Serve),
     /// Look for what is wrong, and say how to cure it.
     Doctor(doctor::Doctor),
     /// Print completions for a shell.
@@ -126,7 +126,7 @@ impl Cli {
             Command::Later(later) => return later::run(&later),
             Command::ConfigSsh(args) => return config_ssh::run(context, &args),
             Command::Dev(args) => return dev::dev(context, &args),
-            Command::Serve(args) => return dev::serve(context, &args),
+            Command::Serve(args) => return serve::serve(context, &args),
             other => other,
         };
         run::client(context, command.run(context))

@@ -19,10 +19,17 @@ pub fn client(_context: &Context, work: impl Future<Output = Outcome>) -> Outcom
         let failed = |error| Failure::local("cannot listen to signals", error);
         let mut interrupted = signal(SignalKind::interrupt()).map_err(failed)?;
         let mut terminated = signal(SignalKind::terminate()).map_err(failed)?;
+        let mut work = std::pin::pin!(work);
         tokio::select! {
-            outcome = work => outcome,
-            _ = interrupted.recv() => Err(stopped().await),
-            _ = terminated.recv() => Err(stopped().await),
+            outcome = &mut work => return outcome,
+            _ = interrupted.recv() => {}
+            _ = terminated.recv() => {}
+        }
+        // What must not be cut in half goes on until it is whole.
+        tokio::select! {
+            biased;
+            () = interrupt::settled() => Err(stopped()),
+            outcome = &mut work => outcome,
         }
     });
     // Threads that still read a folder are not waited for.
@@ -30,8 +37,7 @@ pub fn client(_context: &Context, work: impl Future<Output = Outcome>) -> Outcom
     outcome
 }
 
-async fn stopped() -> Failure {
-    interrupt::settled().await;
+fn stopped() -> Failure {
     Failure::new(Exit::Interrupted, "interrupted")
         .hint("What the server has begun goes on there; running the command again picks it up.")
 }

@@ -9,6 +9,8 @@ pub mod exec;
 pub mod history;
 pub mod later;
 pub mod print;
+pub mod serve;
+pub mod server;
 pub mod session;
 pub mod ssh;
 pub mod template;

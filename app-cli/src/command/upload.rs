@@ -64,7 +64,17 @@ pub async fn run(context: &Context, args: Upload) -> Outcome {
     let call = Call::new(Method::PUT, &["templates", &template, "versions", &id, "bundle"])
         .body("application/zstd", size, payload(file, size))
         .within(DEADLINE);
-    let document = sent(&context.output, size, client.json(&call)).await?;
+    let document = match sent(&context.output, size, client.json(&call)).await {
+        // The answer was lost on the way, and the same bundle sent again came too late.
+        Err(failure) if failure.is("already_uploaded") => {
+            let found = client.json(&Call::get(&["templates", &template, "versions", &id])).await?;
+            if found["bundle"]["blake3"] != digest.as_str() {
+                return Err(failure);
+            }
+            found
+        }
+        other => other?,
+    };
     warn(context, &document);
     context.output.result(&document, || {
         format!(

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use axum::Router;
 use burstflare_app_edge::serve::{Bounds, serve};
@@ -10,6 +11,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::exit::{Exit, Failure};
+
+/// How long requests that run may take to end; streams of events never would.
+const DRAIN: Duration = Duration::from_secs(2);
 
 /// Sockets of one server.
 pub struct Listeners {
@@ -61,6 +65,17 @@ impl Listeners {
         Ok(Self { sockets: vec![socket], port })
     }
 
+    /// The address of the first socket.
+    ///
+    /// # Errors
+    /// When the system does not know it.
+    pub fn address(&self) -> Result<SocketAddr, Failure> {
+        let address = self.sockets.first().map(TcpListener::local_addr);
+        address
+            .and_then(Result::ok)
+            .ok_or_else(|| Failure::new(Exit::Other, "the listening socket has no address"))
+    }
+
     /// The port.
     #[must_use]
     pub fn port(&self) -> u16 {
@@ -76,7 +91,8 @@ impl Listeners {
                 // A sender that is gone means the same.
                 let _ = stop.wait_for(|stop| *stop).await;
             };
-            servers.spawn(serve(socket, router.clone(), told, Bounds::default()));
+            let bounds = Bounds { drain: DRAIN, ..Bounds::default() };
+            servers.spawn(serve(socket, router.clone(), told, bounds));
         }
         while let Some(ended) = servers.join_next().await {
             if let Ok(Err(error)) = ended {

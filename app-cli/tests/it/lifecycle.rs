@@ -144,3 +144,58 @@ fn serve_lets_in_the_first_operator_once() {
     rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM).expect("sent");
     assert_eq!(crate::flare::wait(&mut child).expect("ends").code(), Some(0));
 }
+
+#[test]
+fn bad_input_has_its_code_and_no_effect() {
+    let place = Place::new();
+    let server = place.server();
+    let url = server.url.clone();
+    place.flare(["auth", "register", "--email", "not an address", "--url", &url]).fails(2, "hint");
+    place.flare(["auth", "register", "--email", "e@example.com", "--url", &url]).ok();
+    place.flare(["auth", "register", "--email", "e@example.com", "--url", &url]).fails(5, "hint");
+    let long = "a".repeat(10_000);
+    place.flare(["template", "create", &long]).fails(2, "hint");
+    place.flare(["template", "create", "Not A Slug"]).fails(2, "hint");
+    place.flare(["template", "show", "../../etc"]).fails(3, "hint");
+    place.flare(["session", "up", "s", "--template", "none"]).fails(3, "hint");
+    place.flare(["session", "up", "s"]).fails(3, "--template");
+    place.flare(["template", "create", "t"]).ok();
+    place.flare(["template", "create", "t"]).fails(5, "hint");
+    place.flare(["session", "up", "s", "--template", "t"]).fails(5, "flare template promote");
+    place.flare(["template", "rollback", "t"]).fails(5, "hint");
+    place.flare(["template", "upload", "t", "--version", "a b"]).fails(2, "hint");
+    place.flare(["session", "list", "--cursor", "nonsense"]).fails(2, "cursor");
+    assert_eq!(
+        place.flare(["template", "list", "--json"]).ok().json()["items"].as_array().map(Vec::len),
+        Some(1)
+    );
+    assert_eq!(place.flare(["session", "list", "--json"]).ok().json()["items"], serde_json::json!([]));
+}
+
+#[test]
+fn an_interrupted_wait_leaves_the_server_to_it() {
+    let place = Place::new();
+    let server = place.server();
+    std::fs::create_dir(place.path("work/slow")).expect("made");
+    std::fs::write(place.path("work/slow/flare.toml"), "setup = [\"sleep 100\"]\n").expect("written");
+    place.flare(["auth", "register", "--email", "e@example.com", "--url", &server.url]).ok();
+    place.flare(["template", "create", "t"]).ok();
+    let version =
+        place.flare(["template", "upload", "t", "--version", "1", "--dir", "slow", "--json"]).ok().json();
+    place.flare(["template", "promote", "t", "1", "--no-wait"]).fails(5, "hint");
+    let mut waiting = place.command(crate::flare::EXE);
+    let mut waiting = waiting
+        .args(["template", "promote", "t", "1"])
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("runs");
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(waiting.stderr.take().expect("a pipe")));
+    let shown = lines.by_ref().map_while(Result::ok).find(|line| line.contains("setup-1"));
+    assert!(shown.is_some(), "the step is shown");
+    rustix::process::kill_process(rustix::process::Pid::from_child(&waiting), Signal::INT).expect("sent");
+    assert_eq!(crate::flare::wait(&mut waiting).expect("ends").code(), Some(130));
+    let build = version["build_id"].as_str().expect("an id");
+    assert_eq!(place.flare(["build", "show", build, "--json"]).ok().json()["state"], "running");
+    place.flare(["build", "cancel", build]).ok();
+    place.flare(["template", "promote", "t", "1"]).fails(10, "hint");
+}

@@ -109,3 +109,59 @@ fn another_host_key_is_refused() {
         .args(["s.flare", "true"]));
     refused.fails(255, "Host key verification failed");
 }
+
+#[test]
+fn without_a_client_the_package_is_named() {
+    let place = Place::new();
+    let mut command = place.command(EXE);
+    run(command.args(["ssh", "s", "--url", "http://127.0.0.1:1"]).env("PATH", "/nowhere"))
+        .fails(1, "openssh-client");
+    let doctor = run(place.command(EXE).args(["doctor", "--data-dir", "none"]).env("PATH", "/nowhere"));
+    assert_eq!(doctor.code, 1, "{doctor:?}");
+    assert!(doctor.out.contains("openssh-client"), "{doctor:?}");
+    assert!(!place.path("work/none").exists(), "looking leaves nothing behind");
+}
+
+/// Types into a shell on a real terminal, as a person does.
+#[test]
+fn a_person_types_at_a_terminal() {
+    if !have("script") {
+        return;
+    }
+    let Some((place, _server, _id)) = ready() else { return };
+    let mut typing = place
+        .command("script")
+        .args(["-qec", &format!("{EXE} ssh s"), "/dev/null"])
+        .env("TERM", "xterm")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("runs");
+    let mut input = typing.stdin.take().expect("a pipe");
+    input.write_all(b"stty -echo; echo \"tty:$(tty)\"; sleep 100\n").expect("typed");
+    let (send, seen) = std::sync::mpsc::channel();
+    let mut output = typing.stdout.take().expect("a pipe");
+    std::thread::spawn(move || {
+        let mut piece = [0; 1024];
+        while let Ok(read @ 1..) = std::io::Read::read(&mut output, &mut piece) {
+            if send.send(piece[..read].to_vec()).is_err() {
+                break;
+            }
+        }
+    });
+    let mut text = String::new();
+    let mut until = |what: &str| {
+        while !text.contains(what) {
+            let piece =
+                seen.recv_timeout(crate::flare::PATIENCE).unwrap_or_else(|_| panic!("no `{what}` in {text}"));
+            text.push_str(&String::from_utf8_lossy(&piece));
+        }
+    };
+    until("tty:/dev/pts/");
+    // Ctrl-C ends what runs there, not the connection.
+    input.write_all(b"\x03").expect("typed");
+    input.write_all(b"echo still-$((40+2))\n").expect("typed");
+    until("still-42");
+    input.write_all(b"exit 5\n").expect("typed");
+    assert_eq!(crate::flare::wait(&mut typing).expect("ends").code(), Some(5));
+}

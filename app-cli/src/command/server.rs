@@ -1,0 +1,140 @@
+//! What `flare dev` and `flare serve` have in common.
+
+use std::path::PathBuf;
+
+use burstflare_adapters_local::sandbox::{
+    AgentCommand, Cidr, EgressConfig, Fallback, NetworkMode, SandboxConfig,
+};
+use burstflare_core::Registration;
+use burstflare_ports::machine::{Isolation, MachineRuntime};
+use clap::{Args, ValueEnum};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::context::Context;
+use crate::exit::Failure;
+use crate::place;
+use crate::serve::{Options, Plant, upstream};
+
+/// What both servers take.
+#[derive(Debug, Args)]
+pub struct Common {
+    /// Where everything is kept; by default below $XDG_DATA_HOME.
+    #[arg(long, value_name = "FOLDER")]
+    data_dir: Option<PathBuf>,
+    /// The way out of sessions.
+    #[arg(long, value_enum, default_value_t = Network::Proxy)]
+    network: Network,
+    /// A folder of tools that every session gets read-only, its `bin` on PATH; give it several times.
+    #[arg(long = "tool", value_name = "FOLDER")]
+    tools: Vec<PathBuf>,
+    /// Addresses that sessions may reach although they are private; give it several times.
+    #[arg(long = "egress-allow", value_name = "CIDR")]
+    egress_allow: Vec<Cidr>,
+}
+
+/// The way out of sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Network {
+    /// A network of their own; a proxy of this server is the only way out.
+    Proxy,
+    /// This machine's network: no protection of what listens on it.
+    Host,
+    /// A network of their own, joined to this machine's by pasta.
+    Pasta,
+}
+
+impl Common {
+    fn data_dir(&self) -> Result<PathBuf, Failure> {
+        self.data_dir.as_deref().map_or_else(place::data_dir, place::absolute)
+    }
+
+    /// How the plant is to be built.
+    ///
+    /// # Errors
+    /// When an option or the environment is not acceptable.
+    pub(super) fn options(
+        &self,
+        registration: Registration,
+        plan: &'static str,
+        fallback: Fallback,
+    ) -> Result<Options, Failure> {
+        let data_dir = self.data_dir()?;
+        let mut sandbox = SandboxConfig::new(data_dir.clone(), AgentCommand::this_program());
+        sandbox.network = match self.network {
+            Network::Proxy => NetworkMode::Proxy,
+            Network::Host => NetworkMode::Host,
+            Network::Pasta => NetworkMode::Pasta,
+        };
+        let variable = |name: &str| std::env::var(name).ok();
+        sandbox.egress = EgressConfig { allow: self.egress_allow.clone(), upstream: upstream(variable)? };
+        sandbox.tools = self.tools.iter().map(|tool| place::absolute(tool)).collect::<Result<_, _>>()?;
+        sandbox.fallback = fallback;
+        Ok(Options { data_dir, registration, plan, sandbox })
+    }
+}
+
+/// Says what people should know about the machines here.
+pub(super) fn warn(context: &Context, plant: &Plant) {
+    let profile = plant.runtime.profile();
+    if profile.isolation == Isolation::Process {
+        context.output.warn("this machine cannot isolate sessions: they run as plain processes with your rights. `flare doctor` prints the cure.");
+    }
+    for warning in &profile.warnings {
+        context.output.warn(warning);
+    }
+}
+
+/// Stops answering, lets what runs end for a moment, and closes the records; a signal ends the waiting.
+pub(super) async fn end(
+    plant: Plant,
+    stop: &watch::Sender<bool>,
+    answering: JoinHandle<()>,
+    signals: &mut Signals,
+) {
+    let _ = stop.send(true);
+    let ended = async {
+        let _ = answering.await;
+        plant.end().await;
+    };
+    tokio::select! {
+        () = ended => {}
+        () = signals.next() => {}
+    }
+}
+
+/// The signals that end a server.
+pub(super) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    pub(super) fn listen() -> Result<Self, Failure> {
+        let failed = |error| Failure::local("cannot listen to signals", error);
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
+            terminate: signal(SignalKind::terminate()).map_err(failed)?,
+        })
+    }
+
+    pub(super) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// The server's log, on standard error; `FLARE_LOG` says how much of it.
+pub(super) fn log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("FLARE_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(ansi)
+        .try_init();
+}
