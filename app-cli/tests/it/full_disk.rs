@@ -53,7 +53,8 @@ fn a_full_disk_refuses_clearly_and_recovers() {
     fs::write(folder.join("noise"), &noise).expect("written");
     let filler = small.0.join("filler");
     fill(&filler, 8 << 20);
-    let upload = || run(place.command(EXE).args(["template", "upload", "t", "--version", "2", "--dir", "big"]));
+    let upload =
+        || run(place.command(EXE).args(["template", "upload", "t", "--version", "2", "--dir", "big"]));
     let refused = upload();
     assert!(refused.code != 0 && refused.err.contains("hint:"), "{refused:?}");
     assert!(refused.err.contains("no space") || refused.err.contains("space"), "{refused:?}");
@@ -63,7 +64,11 @@ fn a_full_disk_refuses_clearly_and_recovers() {
     for number in 0..3 {
         let made = place.flare(["template", "create", &format!("full-{number}"), "--json"]);
         let there = place.flare(["template", "show", &format!("full-{number}")]).code == 0;
-        assert_eq!(made.code == 0, there, "what was refused is not there, what was acknowledged is: {made:?}");
+        assert_eq!(
+            made.code == 0,
+            there,
+            "what was refused is not there, what was acknowledged is: {made:?}"
+        );
     }
     fs::remove_file(&filler).expect("removed");
     place.flare(["template", "create", "after"]).ok();
