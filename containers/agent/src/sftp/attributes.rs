@@ -148,4 +148,31 @@ mod tests {
         assert_eq!(civil(11_016), (2000, "Feb", 29));
         assert_eq!(civil(20_780), (2026, "Nov", 23));
     }
+
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn attributes_come_back_and_cut_ones_are_refused(
+            size in any::<Option<u64>>(),
+            owner in any::<Option<(u32, u32)>>(),
+            mode in any::<Option<u32>>(),
+            times in any::<Option<(u32, u32)>>(),
+            cut in 1..8usize,
+        ) {
+            let all = Attributes { size, owner, mode, times };
+            let mut packet = BytesMut::new();
+            all.encode(&mut packet);
+            prop_assert_eq!(Attributes::decode(&mut Reader::new(&packet)), Some(all));
+            let short = packet.len().saturating_sub(cut);
+            prop_assert_eq!(Attributes::decode(&mut Reader::new(&packet[..short])), None);
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_panic(packet in prop::collection::vec(any::<u8>(), 0..64)) {
+            let mut reader = Reader::new(&packet);
+            while reader.bytes().is_some() && reader.long().is_some() {}
+            let _ = Attributes::decode(&mut Reader::new(&packet));
+        }
+    }
 }
