@@ -119,6 +119,10 @@ async fn collect(body: Body, clock: &dyn Clock) -> Answer<Bytes> {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Answer<T> {
+    // serde would take an array for a struct, by position.
+    if bytes.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|first| *first != b'{') {
+        return Err(Refusal::invalid("body", "the body is not a JSON object"));
+    }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
@@ -130,12 +134,12 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Answer<T> {
     Ok(value)
 }
 
-/// The field an error is about: the path, and for missing and unknown fields the name that the message quotes.
+/// The field an error is about: the path, and for missing, unknown and doubled fields the name that the message quotes.
 fn field(path: &str, message: &str) -> String {
     // Broken off within something that has no name yet.
     let path = path.trim_end_matches('?').trim_end_matches('.');
     let path = if path.is_empty() { "." } else { path };
-    let quoted = ["missing field `", "unknown field `"]
+    let quoted = ["missing field `", "unknown field `", "duplicate field `"]
         .iter()
         .find_map(|start| message.strip_prefix(start))
         .and_then(|rest| rest.split_once('`'))

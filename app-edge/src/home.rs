@@ -29,7 +29,7 @@ pub(crate) fn page(config: &EdgeConfig, registration: Registration, runtime: &Ru
         ("registration", registration.name().to_owned()),
         ("registration_note", registration_note(registration).to_owned()),
         ("runtime", escape(&runtime.name)),
-        ("isolation_note", isolation_note(runtime.isolation).to_owned()),
+        ("isolation_note", isolation_note(runtime).to_owned()),
         ("network", network(&runtime.network)),
         ("limits", limits(runtime)),
         ("warnings", warnings(runtime)),
@@ -73,8 +73,9 @@ const fn registration_note(registration: Registration) -> &'static str {
     }
 }
 
-const fn isolation_note(isolation: Isolation) -> &'static str {
-    match isolation {
+fn isolation_note(runtime: &RuntimeProfile) -> &'static str {
+    match runtime.isolation {
+        _ if runtime.name == "none" => "",
         Isolation::Sandbox => "each in namespaces of its own, without capabilities",
         Isolation::Container => "each in a container",
         Isolation::Process => "plain processes of the server's user: no protection",
