@@ -59,14 +59,20 @@ impl Inner {
             null: self.null.as_raw_fd(),
             log: log.as_raw_fd(),
         };
-        let job = self.job(layout::plan(rooms), &spec.hostname, owner, spec.limits, fds);
         let groups = self
             .groups
             .create(&spec.machine.owner.to_string(), spec.limits)
             .map_err(failed(START, "cannot make the machine's control groups"))?;
+        let mut job = self.job(layout::plan(rooms), &spec.hostname, owner, spec.limits, fds);
+        // Whoever may not change users is started in one step, and moved afterwards.
+        let born_inside = owner.is_some() && self.groups.lets_enter();
+        if born_inside {
+            job.tasks = groups.iter().map(|folder| c(folder.join("tasks").as_os_str().as_encoded_bytes())).collect();
+        }
         let pid = spawn::run(job).map_err(PortError::from).inspect_err(|_| cgroup::remove(&groups))?;
         let tell = || -> PortResult<(Process, Life)> {
-            cgroup::enter(&groups, pid)
+            let outside: &[std::path::PathBuf] = if born_inside { &[] } else { &groups };
+            cgroup::enter(outside, pid)
                 .map_err(failed(START, "cannot put the machine into its control groups"))?;
             let process =
                 Process::of_child(pid).map_err(failed(START, "cannot hold the machine's process"))?;
@@ -212,6 +218,7 @@ impl Inner {
         let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         let taken: Vec<AtomicI32> = Vec::new();
         Box::new(Job {
+            tasks: Vec::new(),
             host_user: owner,
             uid_map: c(format!("{USER} {} 1", owner.unwrap_or(user))),
             gid_map: c(format!("{USER} {} 1", owner.unwrap_or(group))),

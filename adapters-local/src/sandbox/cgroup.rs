@@ -135,6 +135,11 @@ impl Groups {
         self.memory.is_some()
     }
 
+    /// Whether a process enters groups quickest by itself, through their `tasks` (version 1).
+    pub(super) fn lets_enter(&self) -> bool {
+        !self.version_2
+    }
+
     /// Makes a machine's groups with its limits.
     pub(super) fn create(&self, name: &str, limits: Limits) -> io::Result<Vec<PathBuf>> {
         let mut made = Vec::new();

@@ -29,6 +29,8 @@ pub(super) struct Report {
 /// Everything the child needs, prepared.
 #[derive(Debug)]
 pub(super) struct Job {
+    /// Files of control groups (version 1) that the machine is born into; only where the server is root.
+    pub tasks: Vec<CString>,
     /// The host user the machine gets, where the server is root.
     pub host_user: Option<u32>,
     /// Lines for `uid_map` and `gid_map`.
@@ -77,8 +79,12 @@ fn checked(result: libc::c_long) -> Done {
 pub(super) extern "C" fn become_host_user(argument: *mut c_void) -> c_int {
     // SAFETY: the server hands over a pointer to a Job that it keeps until both children have gone.
     let job: &Job = unsafe { &*argument.cast::<Job>() };
-    job.report.stage.store(Stage::Identity as usize, Ordering::SeqCst);
-    let outcome = job.host_user.map_or(Ok(()), take_identity).and_then(|()| {
+    job.report.stage.store(Stage::Groups as usize, Ordering::SeqCst);
+    // Moving oneself is quick; moving another process makes the whole kernel wait for a grace period.
+    let entered = job.tasks.iter().try_for_each(|tasks| write_file(tasks, c"0"));
+    let outcome = entered.and_then(|()| {
+        job.report.stage.store(Stage::Identity as usize, Ordering::SeqCst);
+        job.host_user.map_or(Ok(()), take_identity)?;
         job.report.stage.store(Stage::Namespaces as usize, Ordering::SeqCst);
         let flags = job.namespaces
             | libc::CLONE_VM

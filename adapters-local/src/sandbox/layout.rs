@@ -211,7 +211,7 @@ fn processes(plan: &mut Plan) {
     plan.mount("proc", "proc", QUIET | libc::MS_NOEXEC, "");
     // A bind of /dev/null would not do: it can be opened for writing.
     plan.folder("run/flare/hidden", 0o700);
-    plan.folder("run/flare/hidden/folder", 0o000);
+    plan.folder("run/flare/hidden/folder", 0o555);
     plan.file("run/flare/hidden/file", Vec::new());
     let mut cover = |from: CString, path: &str| {
         plan.steps.push(super::plan::Step::Cover { from, path: c(path), attributes: HIDDEN });

@@ -119,7 +119,8 @@ impl Plan {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
 pub(super) enum Stage {
-    Identity = 1,
+    Groups = 1,
+    Identity,
     Namespaces,
     Mapping,
     Sources,
@@ -135,7 +136,8 @@ pub(super) enum Stage {
 }
 
 impl Stage {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
+        Self::Groups,
         Self::Identity,
         Self::Namespaces,
         Self::Mapping,
@@ -160,6 +162,7 @@ impl Stage {
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Groups => "entering the machine's control groups",
             Self::Identity => "taking the machine's host user",
             Self::Namespaces => "making namespaces",
             Self::Mapping => "mapping the user",

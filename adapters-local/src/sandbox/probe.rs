@@ -123,6 +123,7 @@ fn trial(config: &SandboxConfig, root: bool) -> PortResult<Vec<Check>> {
     let fd = null.as_raw_fd();
     let taken: Vec<AtomicI32> = Vec::new();
     let outcome = spawn::run(Box::new(Job {
+        tasks: Vec::new(),
         host_user: owner,
         uid_map: c(format!("{USER} {} 1", owner.unwrap_or(user))),
         gid_map: c(format!("{USER} {} 1", owner.unwrap_or(group))),
@@ -163,7 +164,7 @@ fn judge(refused: &Refused) -> Vec<Check> {
     const LINES: [(&str, &[Stage], &str); 5] = [
         (
             "namespaces",
-            &[Stage::Identity, Stage::Namespaces, Stage::Mapping],
+            &[Stage::Groups, Stage::Identity, Stage::Namespaces, Stage::Mapping],
             "allow unprivileged user namespaces (sysctl user.max_user_namespaces > 0; on Ubuntu \
              kernel.apparmor_restrict_unprivileged_userns=0 or an AppArmor profile for flare), or run the server as root",
         ),

@@ -263,6 +263,11 @@ async fn start(inner: Arc<Inner>, slot: Arc<Slot>, spec: MachineSpec) -> PortRes
         let context = format!("no base `{}`: the process sandbox has `default` only", spec.base);
         return Err(PortError::new(ErrorKind::Invalid, START, context));
     }
+    // What the kernel takes as a node name, and what goes into /etc/hosts.
+    let letters = |byte: u8| byte.is_ascii_alphanumeric() || b".-".contains(&byte);
+    if spec.hostname.is_empty() || spec.hostname.len() > 64 || !spec.hostname.bytes().all(letters) {
+        return Err(PortError::new(ErrorKind::Invalid, START, "no host name: 1 to 64 of A-Z a-z 0-9 . -"));
+    }
     current(inner.folder(spec.machine.owner).as_ref(), spec.epoch, START)?;
     if let Some(live) = slot.live() {
         if live.epoch() == spec.epoch && live.process.alive() {

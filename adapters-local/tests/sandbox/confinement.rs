@@ -78,7 +78,7 @@ async fn namespaces() {
     // The agent is process 1, and no process of the host is seen.
     let seen = world.shell(machine, "ls /proc | grep -c '^[0-9]'").await;
     assert!(seen.parse::<u32>().expect("a number") < 10, "{seen}");
-    assert_eq!(world.shell(machine, "cat /proc/1/comm | head -c 5").await, "flare");
+    assert_eq!(world.shell(machine, "tr -d '\\0' < /proc/1/cmdline").await, "flare-agent");
 }
 
 async fn root_folder() {

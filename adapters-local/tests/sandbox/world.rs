@@ -149,15 +149,6 @@ impl World {
         let life: serde_json::Value = serde_json::from_slice(&life).expect("JSON");
         life["pid"].as_i64().expect("a number")
     }
-
-    /// Waits until something is so; fails after a minute.
-    pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut so: impl FnMut() -> F) {
-        let begun = std::time::Instant::now();
-        while !so().await {
-            assert!(begun.elapsed() < DEADLINE, "{what} did not come true");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
 }
 
 impl Drop for World {
