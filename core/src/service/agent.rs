@@ -26,11 +26,7 @@ const ANSWER: usize = 64 << 10;
 
 impl ControlPlane {
     /// Waits for the agent to answer, up to `patience`, and checks that both speak a common version.
-    pub(super) async fn agent_ready(
-        &self,
-        target: &AgentTarget,
-        patience: Duration,
-    ) -> PortResult<Ready> {
+    pub(super) async fn agent_ready(&self, target: &AgentTarget, patience: Duration) -> PortResult<Ready> {
         let clock = &self.ports().clock;
         let until = clock.now().after(patience);
         let mut pause = Duration::from_millis(1);
@@ -68,11 +64,7 @@ impl ControlPlane {
     }
 
     /// Unpacks a bundle into the first root.
-    pub(super) async fn agent_unpack(
-        &self,
-        target: &AgentTarget,
-        bundle: ByteStream,
-    ) -> PortResult<Summary> {
+    pub(super) async fn agent_unpack(&self, target: &AgentTarget, bundle: ByteStream) -> PortResult<Summary> {
         let request = call(Method::PUT, "/v1/bundle", Body::Stream(bundle))?;
         self.agent_json(target, request, LONG).await
     }
@@ -143,9 +135,11 @@ fn shutdown(grace: Duration) -> Shutdown {
 }
 
 fn call(method: Method, path: &str, body: Body) -> PortResult<Request<Body>> {
-    Request::builder().method(method).uri(path).body(body).map_err(|error| {
-        PortError::new(ErrorKind::Internal, "agent", "a malformed call").with_source(error)
-    })
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .body(body)
+        .map_err(|error| PortError::new(ErrorKind::Internal, "agent", "a malformed call").with_source(error))
 }
 
 fn json<T: Serialize>(method: Method, path: &str, message: &T) -> PortResult<Request<Body>> {
@@ -153,9 +147,7 @@ fn json<T: Serialize>(method: Method, path: &str, message: &T) -> PortResult<Req
         PortError::new(ErrorKind::Internal, "agent", "a message that cannot be written").with_source(error)
     })?;
     let mut request = call(method, path, Body::Full(bytes.into()))?;
-    request
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    request.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
     Ok(request)
 }
 
@@ -165,20 +157,23 @@ async fn checked(response: Response<Body>) -> PortResult<Response<Body>> {
     if status.is_success() {
         return Ok(response);
     }
+    let bytes = response.into_body().collect(ANSWER, "agent").await.unwrap_or_default();
+    let refusal = serde_json::from_slice::<Refusal>(&bytes).ok();
+    let code = refusal.as_ref().map(|refusal| refusal.code.as_str());
     let kind = match status {
         StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN => ErrorKind::Invalid,
+        // Broken rules and damaged bytes have the same status; only damage is worth another attempt.
+        StatusCode::UNPROCESSABLE_ENTITY if code == Some("invalid") => ErrorKind::Invalid,
+        StatusCode::UNPROCESSABLE_ENTITY => ErrorKind::Corrupt,
         StatusCode::UNAUTHORIZED => ErrorKind::Denied,
         StatusCode::NOT_FOUND => ErrorKind::NotFound,
         StatusCode::CONFLICT => ErrorKind::Stale,
         StatusCode::PAYLOAD_TOO_LARGE => ErrorKind::TooLarge,
-        StatusCode::UNPROCESSABLE_ENTITY => ErrorKind::Corrupt,
         StatusCode::INSUFFICIENT_STORAGE => ErrorKind::Full,
         StatusCode::SERVICE_UNAVAILABLE => ErrorKind::Unavailable,
         _ => ErrorKind::Internal,
     };
-    let bytes = response.into_body().collect(ANSWER, "agent").await.unwrap_or_default();
-    let message = serde_json::from_slice::<Refusal>(&bytes)
-        .map_or_else(|_| format!("the agent answered {status}"), |refusal| refusal.message);
+    let message = refusal.map_or_else(|| format!("the agent answered {status}"), |refusal| refusal.message);
     Err(PortError::new(kind, "agent", message))
 }
 
