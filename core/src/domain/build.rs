@@ -102,7 +102,9 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp) -> Result<Transition,
             finish(&mut next, BuildState::Failed, now);
             next.failure = Some(failure.clone());
         }
-        (BuildState::Queued | BuildState::Running, Event::Lost(failure)) if tries(build.attempt) >= ATTEMPTS => {
+        (BuildState::Queued | BuildState::Running, Event::Lost(failure))
+            if tries(build.attempt) >= ATTEMPTS =>
+        {
             finish(&mut next, BuildState::Failed, now);
             next.failure = Some(Failure {
                 code: "dead_lettered".to_owned(),

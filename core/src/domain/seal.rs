@@ -62,8 +62,7 @@ impl Sealer {
         let bytes = STANDARD_NO_PAD.decode(text).map_err(|_| CannotOpen)?;
         let (nonce, body) = bytes.split_first_chunk::<24>().ok_or(CannotOpen)?;
         let payload = Payload { msg: body, aad: place.as_bytes() };
-        let plain =
-            self.cipher(workspace).decrypt(&XNonce::from(*nonce), payload).map_err(|_| CannotOpen)?;
+        let plain = self.cipher(workspace).decrypt(&XNonce::from(*nonce), payload).map_err(|_| CannotOpen)?;
         Ok(Secret::new(plain))
     }
 

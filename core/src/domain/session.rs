@@ -117,8 +117,7 @@ pub fn apply(session: &Session, event: &Event, now: Timestamp) -> Result<Transit
     let illegal = Illegal { from: session.state, event: event.name() };
     let mut next = session.clone();
     match (session.state, event) {
-        (Deleting, Event::Delete)
-        | (Starting | Runs, Event::Start) => {}
+        (Deleting, Event::Delete) | (Starting | Runs, Event::Start) => {}
         // A session that sleeps may still be about to start, after a restart say: the stop takes that wish back.
         (Created | Sleeping | Failed, Event::Stop | Event::ForceStop) => next.goal = Goal::Sleep,
 

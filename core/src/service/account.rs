@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use burstflare_ports::id::Id;
 use burstflare_ports::record::{
-    Actor, AuditEntry, Grant, GrantKind, Membership, Origin, Role, Scope, SecretHash, SignIn, Token, TokenKind,
-    User, Workspace,
+    Actor, AuditEntry, Grant, GrantKind, Membership, Origin, Role, Scope, SecretHash, SignIn, Token,
+    TokenKind, User, Workspace,
 };
 use burstflare_ports::secret::Secret;
 use burstflare_ports::store::{ChangeSet, CommitError, Family, Guard, Key, Put, SingleUse, Spend, Unique};
@@ -418,11 +418,7 @@ impl ControlPlane {
         };
         change.guards.push(Guard::Absent(Key::Token(token.id)));
         change.puts.push(Put::Token(token));
-        change.puts.push(Put::Grant(Grant {
-            user: Some(sign_in.user),
-            sign_in: Some(sign_in.id),
-            ..grant
-        }));
+        change.puts.push(Put::Grant(Grant { user: Some(sign_in.user), sign_in: Some(sign_in.id), ..grant }));
         Ok(tokens)
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use burstflare_ports::error::ErrorKind;
 use burstflare_ports::machine::AgentTarget;
 use burstflare_ports::record::{
     Actor, AuditEntry, Goal, Origin, SecretHash, Session, SessionState, Ticket, TicketPurpose,
@@ -64,10 +65,12 @@ impl ControlPlane {
     /// `not_running`, `Forbidden`, an unusable key.
     pub async fn attach(&self, caller: &Caller, session: &str, wish: Attach) -> Result<Attachment> {
         let ssh_key = match &wish.ssh_key {
-            Some(line) => Some(
-                ssh_key::parse(line).map_err(|error| Error::invalid("ssh_key", error.to_string()))?,
-            ),
-            None => return Err(Error::invalid("ssh_key", "an SSH connection needs the public key that logs in")),
+            Some(line) => {
+                Some(ssh_key::parse(line).map_err(|error| Error::invalid("ssh_key", error.to_string()))?)
+            }
+            None => {
+                return Err(Error::invalid("ssh_key", "an SSH connection needs the public key that logs in"));
+            }
         };
         let session = self.running(caller, session).await?;
         let now = self.now();
@@ -120,8 +123,7 @@ impl ControlPlane {
         if token_text::recognise(text.expose()) != Some(Type::Ticket) {
             return Err(refuse());
         }
-        let ticket =
-            self.store().ticket(&SecretHash::of(text.expose())).await?.ok_or_else(refuse)?;
+        let ticket = self.store().ticket(&SecretHash::of(text.expose())).await?.ok_or_else(refuse)?;
         let record = self.store().session(ticket.workspace, ticket.session).await?.ok_or_else(refuse)?;
         let named = session == record.id.to_string() || session == record.name.as_str();
         if ticket.purpose != purpose
@@ -181,7 +183,15 @@ impl ControlPlane {
             Err(error) => {
                 // Perhaps the machine is gone: the actor finds out.
                 self.ports().actors.wake(session.workspace, session.id).await.ok();
-                Err(error.into())
+                Err(match error.kind() {
+                    // Another life's agent: it was restarted since the session was looked up.
+                    ErrorKind::Denied | ErrorKind::Stale => Error::conflict(
+                        "not_running",
+                        "The session's machine was ended or started anew in this moment.",
+                        "Try again: `flare session start` waits until it runs.",
+                    ),
+                    _ => error.into(),
+                })
             }
         }
     }

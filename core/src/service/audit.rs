@@ -11,11 +11,7 @@ impl ControlPlane {
     ///
     /// # Errors
     /// `Forbidden` below admin.
-    pub async fn audit(
-        &self,
-        caller: &Caller,
-        page: PageQuery<u64>,
-    ) -> Result<List<StoredAudit, u64>> {
+    pub async fn audit(&self, caller: &Caller, page: PageQuery<u64>) -> Result<List<StoredAudit, u64>> {
         caller.may(Action::AuditRead, Relation::Own)?;
         let found = self.store().audit(caller.workspace.id, page.after, page.limit).await?;
         let next = if found.more { found.items.last().map(|line| line.seq) } else { None };

@@ -106,10 +106,9 @@ impl ControlPlane {
         }
         // An attempt that ends, however it ends, takes its machine along.
         if build.attempt != step.next.attempt || !step.active.1 {
-            change.outbox.push((
-                Effect::DestroyMachine { owner: build.id.to_string(), epoch: build.epoch },
-                now,
-            ));
+            change
+                .outbox
+                .push((Effect::DestroyMachine { owner: build.id.to_string(), epoch: build.epoch }, now));
         }
         if let Some(at) = step.run_at {
             change.outbox.push((Effect::RunBuild { build: build.id }, at));

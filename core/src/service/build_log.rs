@@ -54,8 +54,7 @@ impl ControlPlane {
         caller.may(Action::Read, Relation::Own)?;
         let build = self.find_build(caller.workspace.id, reference).await?;
         let attempt = attempt.unwrap_or(build.attempt);
-        let page =
-            self.store().log_chunks(build.workspace, build.id, attempt, offset, PAGE).await?;
+        let page = self.store().log_chunks(build.workspace, build.id, attempt, offset, PAGE).await?;
         let mut bytes = Vec::new();
         let mut next = offset;
         let mut rest = page.more;
@@ -129,8 +128,7 @@ impl LogWriter {
 
     /// Whether something waits to be stored, and for how long it may.
     pub(super) fn due_in(&self) -> Option<Duration> {
-        (!self.buffer.is_empty())
-            .then(|| FLUSH.saturating_sub(self.plane.now().since(self.stored_at)))
+        (!self.buffer.is_empty()).then(|| FLUSH.saturating_sub(self.plane.now().since(self.stored_at)))
     }
 
     pub(super) async fn flush(&mut self) -> Result<()> {
@@ -149,14 +147,8 @@ impl LogWriter {
         let blob = super::version::blob_key(&format!("{workspace}/logs/{id}/{attempt}/{name}"))?;
         let body = Body::Full(Bytes::copy_from_slice(piece));
         self.plane.ports().blobs.put(&blob, body, CHUNK as u64).await?;
-        let chunk = LogChunk {
-            workspace,
-            build: id,
-            attempt,
-            offset: self.offset,
-            size: piece.len() as u64,
-            blob,
-        };
+        let chunk =
+            LogChunk { workspace, build: id, attempt, offset: self.offset, size: piece.len() as u64, blob };
         self.offset += chunk.size;
         let mut change = ChangeSet::new(Family::Workspace(workspace));
         change.events.push(Event {

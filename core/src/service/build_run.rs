@@ -25,8 +25,8 @@ use futures_util::future::{Either, select};
 use futures_util::{StreamExt, pin_mut};
 use serde_json::json;
 
-use super::build_log::LogWriter;
 use super::ControlPlane;
+use super::build_log::LogWriter;
 use crate::domain::build::{self as rules, Event};
 use crate::domain::plan;
 use crate::error::{Error, Kind};
@@ -215,7 +215,11 @@ impl ControlPlane {
         self.ports().runtime.start(spec).await?;
         self.agent_ready(&target, BOOT).await?;
         let Some(bundle) = &version.bundle else {
-            return Ok(Verdict::Failed(failure("no_bundle", "The version has no bundle.", "Upload it again.")));
+            return Ok(Verdict::Failed(failure(
+                "no_bundle",
+                "The version has no bundle.",
+                "Upload it again.",
+            )));
         };
         let (_, stream) = self.ports().blobs.get(&bundle.blob, None).await?;
         let unpacked = match self.agent_unpack(&target, stream).await {
@@ -261,9 +265,7 @@ impl ControlPlane {
         let verdict = match end {
             ExecOutput::Exit(0) => Verdict::Done,
             ExecOutput::Exit(status) => setup_failed(number, line, &format!("ended with status {status}")),
-            ExecOutput::Signal(signal) => {
-                setup_failed(number, line, &format!("was ended by SIG{signal}"))
-            }
+            ExecOutput::Signal(signal) => setup_failed(number, line, &format!("was ended by SIG{signal}")),
             ExecOutput::Error(reason) => setup_failed(number, line, &reason),
             _ => {
                 return Err(PortError::new(ErrorKind::Unavailable, "build.step", "the output broke off"));

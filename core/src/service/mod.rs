@@ -248,7 +248,9 @@ fn refusal(error: CommitError) -> Error {
         }
         Guard::Free(unique) => {
             let (code, what) = match unique {
-                Unique::Email(_) | Unique::FirstUser => ("email_taken", "That address has an account already."),
+                Unique::Email(_) | Unique::FirstUser => {
+                    ("email_taken", "That address has an account already.")
+                }
                 Unique::WorkspaceName(_) | Unique::TemplateName(_) | Unique::SessionName(_) => {
                     ("name_taken", "That name is taken.")
                 }

@@ -53,16 +53,17 @@ impl ControlPlane {
                 Some(id) => self.release_of(template.workspace, id).await?,
                 None => None,
             };
-            let release = rules::roll_back(&template, previous.as_ref(), last, self.by(caller)?).map_err(
-                |reason| match reason {
-                    Refusal::Archived => super::version::archived(),
-                    reason => Error::conflict(
-                        "nothing_to_roll_back",
-                        format!("There is {reason}."),
-                        "See `flare release list`.",
-                    ),
-                },
-            )?;
+            let release =
+                rules::roll_back(&template, previous.as_ref(), last, self.by(caller)?).map_err(|reason| {
+                    match reason {
+                        Refusal::Archived => super::version::archived(),
+                        reason => Error::conflict(
+                            "nothing_to_roll_back",
+                            format!("There is {reason}."),
+                            "See `flare release list`.",
+                        ),
+                    }
+                })?;
             let change = self.activate(caller, &template, &release, "release.rollback");
             Ok((Some(change), release))
         })
@@ -84,8 +85,7 @@ impl ControlPlane {
             Some(reference) => Some(self.find_template(caller.workspace.id, reference).await?.id),
             None => None,
         };
-        let found =
-            self.store().releases(caller.workspace.id, template, page.after, page.limit).await?;
+        let found = self.store().releases(caller.workspace.id, template, page.after, page.limit).await?;
         Ok(list(found, |release| release.id))
     }
 
@@ -140,9 +140,7 @@ fn refused(reason: Refusal, version: &Version) -> Error {
             message,
             "Read `flare build log`, correct the template, and upload a new version.",
         ),
-        Refusal::Draft => {
-            Error::conflict("no_bundle", message, "Upload it first: `flare template upload`.")
-        }
+        Refusal::Draft => Error::conflict("no_bundle", message, "Upload it first: `flare template upload`."),
         Refusal::Archived => super::version::archived(),
         Refusal::NothingBefore => {
             Error::conflict("nothing_to_roll_back", message, "See `flare release list`.")

@@ -56,7 +56,11 @@ impl ControlPlane {
     }
 
     /// A new session of what is current now. Decided again when the template changed meanwhile.
-    async fn decide_session(&self, caller: &Caller, wish: &NewSession) -> Result<(Option<ChangeSet>, Session)> {
+    async fn decide_session(
+        &self,
+        caller: &Caller,
+        wish: &NewSession,
+    ) -> Result<(Option<ChangeSet>, Session)> {
         let template = self.find_template(caller.workspace.id, &wish.template).await?;
         if template.archived_at.is_some() {
             return Err(super::version::archived());
@@ -258,11 +262,7 @@ impl ControlPlane {
         change
     }
 
-    pub(super) async fn find_session(
-        &self,
-        workspace: Id<Workspace>,
-        reference: &str,
-    ) -> Result<Session> {
+    pub(super) async fn find_session(&self, workspace: Id<Workspace>, reference: &str) -> Result<Session> {
         let found = if let Ok(id) = reference.parse::<Id<Session>>() {
             self.store().session(workspace, id).await?
         } else if let Ok(name) = reference.parse::<Slug>() {

@@ -22,9 +22,9 @@ use futures_util::future::{Either, select};
 use futures_util::pin_mut;
 use serde_json::json;
 
-use super::{ATTEMPTS, ControlPlane};
 use super::build_run::{boot, into_port};
 use super::session::{key_place, seed_place};
+use super::{ATTEMPTS, ControlPlane};
 use crate::domain::plan;
 use crate::domain::session::{self as rules, Event, Work};
 use crate::error::Result;
@@ -42,11 +42,7 @@ const STEPS: usize = 8;
 
 #[async_trait]
 impl SessionActor for ControlPlane {
-    async fn tend(
-        &self,
-        workspace: Id<Workspace>,
-        session: Id<Session>,
-    ) -> PortResult<Option<Timestamp>> {
+    async fn tend(&self, workspace: Id<Workspace>, session: Id<Session>) -> PortResult<Option<Timestamp>> {
         for _ in 0..STEPS {
             let Some(record) = self.store().session(workspace, session).await? else { return Ok(None) };
             let event = match rules::work(&record, self.now()) {
@@ -94,7 +90,9 @@ impl ControlPlane {
                 Either::Left((outcome, _)) => return outcome.map(Some),
                 Either::Right(_) => {
                     // A store that does not answer now is no reason to give anything up.
-                    let Ok(fresh) = self.store().session(session.workspace, session.id).await else { continue };
+                    let Ok(fresh) = self.store().session(session.workspace, session.id).await else {
+                        continue;
+                    };
                     let wanted = fresh.is_some_and(|fresh| {
                         fresh.epoch == session.epoch
                             && rules::work(&fresh, self.now()) == rules::work(session, session.changed_at)
@@ -111,7 +109,9 @@ impl ControlPlane {
     /// want afterwards may have changed meanwhile: that stays as they said.
     async fn record_outcome(&self, session: &Session, event: &Event) -> PortResult<()> {
         for _ in 0..ATTEMPTS {
-            let Some(fresh) = self.store().session(session.workspace, session.id).await? else { return Ok(()) };
+            let Some(fresh) = self.store().session(session.workspace, session.id).await? else {
+                return Ok(());
+            };
             let same = fresh.state == session.state && fresh.epoch == session.epoch;
             if !same || (*event == Event::Start && fresh.goal != Goal::Run) {
                 return Ok(());
@@ -217,12 +217,7 @@ impl ControlPlane {
         })
     }
 
-    async fn restore(
-        &self,
-        session: &Session,
-        target: &AgentTarget,
-        id: Id<Snapshot>,
-    ) -> PortResult<()> {
+    async fn restore(&self, session: &Session, target: &AgentTarget, id: Id<Snapshot>) -> PortResult<()> {
         let snapshot = self.store().snapshot(session.workspace, id).await?;
         let Some(snapshot) = snapshot.filter(|found| found.session == session.id) else {
             return Err(PortError::new(ErrorKind::NotFound, "session.restore", "its snapshot is gone"));

@@ -32,8 +32,7 @@ impl ControlPlane {
     ) -> Result<List<Snapshot, Id<Snapshot>>> {
         caller.may(Action::Read, Relation::Own)?;
         let session = self.find_session(caller.workspace.id, session).await?;
-        let found =
-            self.store().snapshots(session.workspace, session.id, page.after, page.limit).await?;
+        let found = self.store().snapshots(session.workspace, session.id, page.after, page.limit).await?;
         Ok(list(found, |snapshot| snapshot.id))
     }
 
@@ -47,11 +46,9 @@ impl ControlPlane {
     ) -> PortResult<Id<Snapshot>> {
         let now = self.now();
         let id: Id<Snapshot> = self.new_id(now).map_err(into_port)?;
-        let blob = super::version::blob_key(&format!(
-            "{}/snapshots/{}/{id}.tar.zst",
-            session.workspace, session.id
-        ))
-        .map_err(into_port)?;
+        let blob =
+            super::version::blob_key(&format!("{}/snapshots/{}/{id}.tar.zst", session.workspace, session.id))
+                .map_err(into_port)?;
         let pending = Snapshot {
             id,
             workspace: session.workspace,

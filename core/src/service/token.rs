@@ -40,7 +40,10 @@ impl ControlPlane {
         scopes.sort_unstable();
         scopes.dedup();
         if scopes.is_empty() || scopes.iter().any(|scope| !caller.scopes.contains(scope)) {
-            return Err(Error::invalid("scopes", "choose at least one scope, and only such as you have yourself"));
+            return Err(Error::invalid(
+                "scopes",
+                "choose at least one scope, and only such as you have yourself",
+            ));
         }
         if wish.life.is_zero() || wish.life > LONGEST {
             return Err(Error::invalid("expires_in_days", "a token lives 1 to 366 days"));
@@ -63,8 +66,7 @@ impl ControlPlane {
         };
         let mut change = ChangeSet::new(Family::Directory);
         // A personal token is a sign-in of its own: logging out elsewhere does not end it.
-        change.guards =
-            vec![Guard::Absent(Key::SignIn(token.sign_in)), Guard::Absent(Key::Token(token.id))];
+        change.guards = vec![Guard::Absent(Key::SignIn(token.sign_in)), Guard::Absent(Key::Token(token.id))];
         change.puts = vec![
             Put::SignIn(burstflare_ports::record::SignIn {
                 id: token.sign_in,
@@ -96,8 +98,7 @@ impl ControlPlane {
         page: PageQuery<Id<Token>>,
     ) -> Result<List<Token, Id<Token>>> {
         caller.may(Action::Read, Relation::Own)?;
-        let found =
-            self.store().tokens(caller.user.id, caller.workspace.id, page.after, page.limit).await?;
+        let found = self.store().tokens(caller.user.id, caller.workspace.id, page.after, page.limit).await?;
         Ok(list(found, |token| token.id))
     }
 

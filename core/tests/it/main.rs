@@ -1,0 +1,6 @@
+//! Tests of the core as a whole: its machines against models, its use cases in a simulated world.
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod simulation;

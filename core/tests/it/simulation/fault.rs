@@ -1,0 +1,198 @@
+//! What may happen around every call of a port.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use burstflare_ports::clock::Clock as _;
+use burstflare_ports::error::{ErrorKind, PortError, PortResult};
+use burstflare_ports::store::CommitError;
+
+use super::executor::{SimClock, step_aside};
+use super::rng::Rng;
+
+/// The context of every failure that the fault layer makes up.
+pub(super) const SIMULATED: &str = "simulated fault";
+
+/// How often things go wrong, in 10,000 calls.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rates {
+    pub(super) delay: u32,
+    pub(super) before: u32,
+    pub(super) after: u32,
+    /// Both of these, for machines.
+    pub(super) machine: u32,
+    pub(super) crash: u32,
+    /// A delivered job, finished step or read wake comes again.
+    pub(super) duplicate: u32,
+    /// A stream of the agent breaks off.
+    pub(super) broken: u32,
+}
+
+impl Rates {
+    /// A world of its own for each seed: some are calm, some are wild, some have one kind of fault only.
+    pub(super) fn drawn(rng: &Rng) -> Self {
+        let draw = |most: usize| u32::try_from(if rng.hits(3_000) { 0 } else { rng.below(most) }).unwrap();
+        Self {
+            delay: draw(1_500),
+            before: draw(300),
+            after: draw(300),
+            machine: draw(if rng.hits(2_000) { 4_000 } else { 300 }),
+            crash: draw(60),
+            duplicate: draw(2_000),
+            broken: draw(1_500),
+        }
+    }
+}
+
+#[derive(Clone)]
+pub(super) struct Faults {
+    pub(super) rng: Rng,
+    pub(super) clock: SimClock,
+    rates: Rates,
+    on: Arc<AtomicBool>,
+    crash: Arc<AtomicBool>,
+    trace: Arc<Mutex<Trace>>,
+}
+
+struct Trace {
+    hasher: blake3::Hasher,
+    print: bool,
+}
+
+impl Faults {
+    pub(super) fn new(rng: Rng, clock: SimClock, rates: Rates, print: bool) -> Self {
+        Self {
+            rng,
+            clock,
+            rates,
+            on: Arc::new(AtomicBool::new(true)),
+            crash: Arc::new(AtomicBool::new(false)),
+            trace: Arc::new(Mutex::new(Trace { hasher: blake3::Hasher::new(), print })),
+        }
+    }
+
+    pub(super) fn stop(&self) {
+        self.on.store(false, Ordering::Relaxed);
+    }
+
+    pub(super) fn are_on(&self) -> bool {
+        self.on.load(Ordering::Relaxed)
+    }
+
+    /// Whether a crash was asked for since the last question.
+    pub(super) fn crash_now(&self) -> bool {
+        self.crash.swap(false, Ordering::Relaxed)
+    }
+
+    /// Notes what happened; equal notes in equal order are equal runs.
+    pub(super) fn note(&self, what: impl FnOnce() -> String) {
+        let mut trace = self.trace.lock().unwrap();
+        let line = format!("{} {}\n", self.clock.now(), what());
+        trace.hasher.update(line.as_bytes());
+        if trace.print {
+            print!("{line}");
+        }
+    }
+
+    pub(super) fn trace(&self) -> String {
+        self.trace.lock().unwrap().hasher.finalize().to_hex().to_string()
+    }
+
+    fn hits(&self, rate: u32) -> bool {
+        self.are_on() && self.rng.hits(rate)
+    }
+
+    pub(super) fn duplicates(&self) -> bool {
+        self.hits(self.rates.duplicate)
+    }
+
+    pub(super) fn breaks(&self) -> bool {
+        self.hits(self.rates.broken)
+    }
+
+    /// Waits in front of an effect: others run, time may pass, the plane may be gone.
+    async fn pause(&self) {
+        if self.hits(self.rates.crash) {
+            self.crash.store(true, Ordering::Relaxed);
+        }
+        step_aside().await;
+        if self.hits(self.rates.delay) {
+            let span = self.rng.below(if self.rng.hits(500) { 20_000 } else { 300 });
+            self.clock.sleep(Duration::from_millis(span as u64)).await;
+        }
+    }
+
+    /// Machines fail in more ways than stores: some failures say that trying again is of no use.
+    fn failure(&self, operation: &'static str) -> PortError {
+        let kind = match self.rng.below(6) {
+            0 | 1 if is_of_machines(operation) => ErrorKind::Internal,
+            2 => ErrorKind::Timeout,
+            _ => ErrorKind::Unavailable,
+        };
+        PortError::new(kind, operation, SIMULATED)
+    }
+
+    /// A call of a port.
+    pub(super) async fn around<T>(
+        &self,
+        operation: &'static str,
+        effect: impl Future<Output = PortResult<T>>,
+    ) -> PortResult<T> {
+        let (before, after) = if is_of_machines(operation) {
+            (self.rates.machine, self.rates.machine)
+        } else {
+            (self.rates.before, self.rates.after)
+        };
+        self.pause().await;
+        if self.hits(before) {
+            self.note(|| format!("{operation} fails before"));
+            return Err(self.failure(operation));
+        }
+        let outcome = effect.await;
+        match &outcome {
+            Ok(_) => self.note(|| operation.to_owned()),
+            Err(error) => self.note(|| format!("{operation}: {error:?}")),
+        }
+        self.pause().await;
+        if outcome.is_ok() && self.hits(after) {
+            self.note(|| format!("{operation} fails after"));
+            return Err(self.failure(operation));
+        }
+        outcome
+    }
+
+    /// The same for a commit, whose refusals are no failures.
+    pub(super) async fn around_commit(
+        &self,
+        what: impl FnOnce() -> String,
+        effect: impl Future<Output = Result<(), CommitError>>,
+    ) -> Result<(), CommitError> {
+        let mut refused = None;
+        let applied = self
+            .around("store.commit", async {
+                match effect.await {
+                    Ok(()) => {
+                        self.note(what);
+                        Ok(())
+                    }
+                    Err(CommitError::Refused(guard)) => {
+                        self.note(|| format!("refused by {guard:?}"));
+                        refused = Some(guard);
+                        Ok(())
+                    }
+                    Err(CommitError::Failed(error)) => Err(error),
+                }
+            })
+            .await;
+        match (applied, refused) {
+            (Ok(()), None) => Ok(()),
+            (Ok(()), Some(guard)) => Err(CommitError::Refused(guard)),
+            (Err(error), _) => Err(CommitError::Failed(error)),
+        }
+    }
+}
+
+fn is_of_machines(operation: &str) -> bool {
+    operation == "agent" || operation.starts_with("runtime.")
+}

@@ -1,0 +1,77 @@
+//! What users remember of what was acknowledged to them.
+
+use std::collections::BTreeMap;
+
+use burstflare_core::service::Recover;
+use burstflare_ports::id::Id;
+use burstflare_ports::record::{Build, Release, Session, Template, Version, Workspace};
+use burstflare_ports::secret::Secret;
+
+use super::machines::Files;
+
+#[derive(Default)]
+pub(super) struct Ledger {
+    pub(super) accounts: Vec<Account>,
+    pub(super) templates: BTreeMap<Id<Template>, (Id<Workspace>, String)>,
+    pub(super) versions: BTreeMap<Id<Version>, VersionNote>,
+    pub(super) releases: Vec<Release>,
+    pub(super) sessions: BTreeMap<Id<Session>, SessionNote>,
+    /// Promises that were broken before everybody's eyes.
+    pub(super) broken: Vec<String>,
+    /// Access tokens of sign-ins that a reused refresh token has revoked.
+    pub(super) revoked: Vec<Secret<String>>,
+    /// Numbers names.
+    pub(super) next: u64,
+    /// How often each action was acknowledged.
+    pub(super) done: BTreeMap<&'static str, u64>,
+}
+
+/// Somebody who registered.
+#[derive(Clone)]
+pub(super) struct Account {
+    pub(super) workspace: Id<Workspace>,
+    pub(super) access: Secret<String>,
+    pub(super) ways_back: Vec<Recover>,
+}
+
+pub(super) struct VersionNote {
+    pub(super) workspace: Id<Workspace>,
+    pub(super) template: Id<Template>,
+    /// The build and the text of the file `mark`, once the upload was acknowledged.
+    pub(super) uploaded: Option<(Id<Build>, String)>,
+}
+
+/// What somebody wanted last of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wish {
+    Run,
+    Sleep,
+    /// Several at once, or nobody knows whether it was heard.
+    Unclear,
+}
+
+pub(super) struct SessionNote {
+    pub(super) workspace: Id<Workspace>,
+    /// Somebody tried to delete it.
+    pub(super) deleting: bool,
+    /// Deleting was acknowledged.
+    pub(super) deleted: bool,
+    /// Files that were written, synced and acknowledged.
+    pub(super) files: Files,
+    pub(super) wish: Wish,
+    /// Wishes under way now.
+    pub(super) wishing: u32,
+    /// Since there was none, there was more than one at a time.
+    pub(super) overlapped: bool,
+}
+
+impl Ledger {
+    pub(super) fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    pub(super) fn count(&mut self, action: &'static str) {
+        *self.done.entry(action).or_default() += 1;
+    }
+}

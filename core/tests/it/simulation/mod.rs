@@ -1,0 +1,29 @@
+//! Deterministic simulation: the real control plane on the memory backends, in a world that is out to break it.
+//!
+//! One thread polls every future in an order that a seed decides; time stands still while anything can run and jumps
+//! when nothing can. Each call of a port waits at least twice, before and after its effect, and there it may be
+//! delayed, fail before the effect, fail after it, or see the whole control plane crash: then all its futures and
+//! everything in memory are gone, and only what is durable stays (records, blobs, queue, journal of runs, machines).
+//!
+//! Simulated users work in this world and remember what was acknowledged to them. When the faults have stopped and
+//! everything has come to rest, [`invariants`] compares the world with what they remember.
+//!
+//! `SIM_SEEDS=N` runs seeds 0 to N-1, `SIM_SEED=n` one of them, `SIM_STEPS=n` sets the users' actions in each;
+//! `SIM_TRACE=1` prints what happens.
+
+mod agent;
+mod bundle;
+mod executor;
+mod fault;
+mod hosts;
+mod invariants;
+mod ledger;
+mod machines;
+mod plane;
+mod rng;
+mod run;
+mod store;
+mod tests;
+mod user;
+mod work;
+mod world;

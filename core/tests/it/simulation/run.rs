@@ -1,0 +1,129 @@
+//! One seed: a world, its faults, its users, and what is wrong in the end.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use burstflare_ports::clock::Clock as _;
+use burstflare_ports::memory::{MemoryBlobs, MemoryStore};
+
+use super::executor::{Executor, Side, SimClock};
+use super::fault::{Faults, Rates};
+use super::rng::Rng;
+use super::store::Sabotage;
+use super::user::Client;
+use super::world::World;
+
+/// When the simulated world begins, in milliseconds since 1970.
+const BEGINNING: i64 = 1_800_000_000_000;
+/// How long everything may take to come to rest once the faults have stopped: a start and a stop may wait for their
+/// deadlines one after the other, and a build for the lease of its longest step three times.
+const PATIENCE: Duration = Duration::from_secs(4 * 3_600);
+/// More polls than this are a control plane that runs in circles.
+const POLLS: u64 = 5_000_000;
+
+/// What came of a seed.
+pub(super) struct Outcome {
+    pub(super) violations: Vec<String>,
+    /// Over everything that happened, in order.
+    pub(super) trace: String,
+    pub(super) polls: u64,
+    pub(super) crashes: u64,
+    /// Acknowledged actions.
+    pub(super) done: BTreeMap<&'static str, u64>,
+}
+
+/// Runs a seed.
+pub(super) fn run(seed: u64, steps: usize, sabotage: Sabotage, print: bool) -> Outcome {
+    let rng = Rng::new(seed);
+    let clock = SimClock::starting_at(BEGINNING);
+    let rates = Rates::drawn(&rng);
+    let faults = Faults::new(rng.clone(), clock.clone(), rates, print);
+    let mut executor = Executor::new(rng.clone(), clock.clone());
+    let plan = if rng.hits(5_000) { "tiny" } else { "standard" };
+    faults.note(|| format!("seed {seed}, plan {plan}, {rates:?}"));
+    let world = World::new(
+        rng,
+        clock,
+        executor.spawner.clone(),
+        faults.clone(),
+        sabotage,
+        plan,
+        Arc::new(MemoryStore::default()),
+        Arc::new(MemoryBlobs::default()),
+    );
+    world.boot();
+    let verdict: Arc<Mutex<Option<Vec<String>>>> = Arc::default();
+    let (watched, written) = (world.clone(), Arc::clone(&verdict));
+    executor.spawner.spawn(Side::World, async move {
+        let found = unfold(&watched, steps).await;
+        *written.lock().unwrap() = Some(found);
+    });
+    let mut crashes = 0;
+    let violations = loop {
+        if let Some(found) = verdict.lock().unwrap().take() {
+            break found;
+        }
+        if !executor.turn() {
+            break vec!["everybody waits for nothing".to_owned()];
+        }
+        if executor.polls > POLLS {
+            break vec!["it runs in circles".to_owned()];
+        }
+        if faults.crash_now() && world.plane.lock().unwrap().is_some() {
+            crashes += 1;
+            executor.crash();
+            world.crashed();
+        }
+    };
+    if let Some((_, hosts)) = world.plane.lock().unwrap().take() {
+        hosts.forget();
+    }
+    let done = world.ledger().done.clone();
+    Outcome { violations, trace: faults.trace(), polls: executor.polls, crashes, done }
+}
+
+/// The story of a world: users act amid faults, the faults end, everything comes to rest, and is looked at.
+async fn unfold(world: &World, steps: usize) -> Vec<String> {
+    let gremlin = world.clone();
+    world.spawner.spawn(Side::World, async move {
+        loop {
+            gremlin.sleep(gremlin.rng.below(120_000)).await;
+            if !gremlin.faults.are_on() {
+                return;
+            }
+            gremlin.machines.kill_one();
+        }
+    });
+    let alive = Arc::new(Mutex::new(0_usize));
+    for account in 0..2 {
+        world.register().await;
+        for _ in 0..2 {
+            *alive.lock().unwrap() += 1;
+            let (client, alive) = (Client { world: world.clone(), account }, Arc::clone(&alive));
+            world.spawner.spawn(Side::World, async move {
+                client.live(steps).await;
+                *alive.lock().unwrap() -= 1;
+            });
+        }
+    }
+    while *alive.lock().unwrap() > 0 {
+        world.sleep(1_000).await;
+    }
+    world.faults.stop();
+    world.faults.note(|| "faults stop".to_owned());
+    let until = world.clock.now().after(PATIENCE);
+    loop {
+        world.sleep(5_000).await;
+        let restless = world.restless().await;
+        if restless.is_empty() {
+            break;
+        }
+        if world.clock.now() > until {
+            return restless.into_iter().map(|what| format!("stuck: {what}")).collect();
+        }
+    }
+    // Reconcile has looked twice more by then; what it leaves is left over.
+    world.sleep(90_000).await;
+    world.violations().await
+}

@@ -1,0 +1,176 @@
+//! Store and blobs behind the fault layer; the store can be sabotaged, to see whether the invariants notice.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use burstflare_ports::blob::{BlobInfo, BlobKey, BlobPage, Blobs};
+use burstflare_ports::error::PortResult;
+use burstflare_ports::id::Id;
+use burstflare_ports::record::{
+    Build, Effect, Grant, LogChunk, Membership, Principal, Release, SecretHash, Session, SignIn, Snapshot,
+    StoredAudit, StoredEffect, StoredEvent, Template, Ticket, Token, User, Version, Workspace,
+};
+use burstflare_ports::store::{
+    Accounts, Builds, ChangeSet, CommitError, Guard, Journal, Outbox, Page, Releases, Sessions, Snapshots,
+    Store, Templates, Workspaces,
+};
+use burstflare_ports::stream::{Body, ByteStream};
+use burstflare_ports::text::{Email, Label, Slug};
+use burstflare_ports::time::Timestamp;
+
+use super::fault::Faults;
+
+/// A rule that is broken on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sabotage {
+    None,
+    /// The store lets single uses be used again.
+    Unspent,
+    /// The store lets quotas be exceeded.
+    Below,
+    /// The store forgets what was to be done outside.
+    LostEffects,
+    /// The runtime says that it ended machines and does not.
+    ImmortalMachines,
+    /// The runtime forgets disks that it called whole.
+    ForgetfulDisks,
+}
+
+pub(super) struct SimStore {
+    pub(super) inner: Arc<dyn Store>,
+    pub(super) faults: Faults,
+    pub(super) sabotage: Sabotage,
+}
+
+macro_rules! forward {
+    ($port:ident { $($name:ident($($arg:ident: $ty:ty),*) -> $out:ty;)* }) => {
+        #[async_trait]
+        impl $port for SimStore {
+            $(async fn $name(&self, $($arg: $ty),*) -> PortResult<$out> {
+                self.faults
+                    .around(concat!("store.", stringify!($name)), self.inner.$name($($arg),*))
+                    .await
+            })*
+        }
+    };
+}
+
+forward!(Accounts {
+    principal(hash: &SecretHash) -> Option<Principal>;
+    user(id: Id<User>) -> Option<User>;
+    user_by_email(email: &Email) -> Option<User>;
+    grant(hash: &SecretHash) -> Option<Grant>;
+    sign_in(id: Id<SignIn>) -> Option<SignIn>;
+    token(user: Id<User>, id: Id<Token>) -> Option<Token>;
+    tokens(user: Id<User>, workspace: Id<Workspace>, after: Option<Id<Token>>, limit: usize) -> Page<Token>;
+    any_user() -> bool;
+});
+forward!(Workspaces {
+    workspace(id: Id<Workspace>) -> Option<Workspace>;
+    workspace_by_name(name: &Slug) -> Option<Workspace>;
+    membership(workspace: Id<Workspace>, user: Id<User>) -> Option<Membership>;
+    members(workspace: Id<Workspace>, after: Option<Id<User>>, limit: usize) -> Page<(Membership, User)>;
+    workspaces_of(user: Id<User>, after: Option<Id<Workspace>>, limit: usize) -> Page<(Workspace, Membership)>;
+    invites(workspace: Id<Workspace>, after: Option<Id<Grant>>, limit: usize) -> Page<Grant>;
+});
+forward!(Templates {
+    template(workspace: Id<Workspace>, id: Id<Template>) -> Option<Template>;
+    template_by_name(workspace: Id<Workspace>, name: &Slug) -> Option<Template>;
+    templates(workspace: Id<Workspace>, after: Option<Id<Template>>, limit: usize) -> Page<Template>;
+    version(workspace: Id<Workspace>, id: Id<Version>) -> Option<Version>;
+    version_by_label(workspace: Id<Workspace>, template: Id<Template>, label: &Label) -> Option<Version>;
+    versions(workspace: Id<Workspace>, template: Id<Template>, after: Option<Id<Version>>, limit: usize)
+        -> Page<Version>;
+});
+forward!(Builds {
+    build(workspace: Id<Workspace>, id: Id<Build>) -> Option<Build>;
+    builds(workspace: Id<Workspace>, after: Option<Id<Build>>, limit: usize) -> Page<Build>;
+    log_chunks(workspace: Id<Workspace>, build: Id<Build>, attempt: u32, from: u64, limit: usize)
+        -> Page<LogChunk>;
+    overdue_builds(now: Timestamp, after: Option<Id<Build>>, limit: usize) -> Page<Build>;
+});
+forward!(Releases {
+    release(workspace: Id<Workspace>, id: Id<Release>) -> Option<Release>;
+    releases(workspace: Id<Workspace>, template: Option<Id<Template>>, after: Option<Id<Release>>, limit: usize)
+        -> Page<Release>;
+});
+forward!(Sessions {
+    session(workspace: Id<Workspace>, id: Id<Session>) -> Option<Session>;
+    session_by_name(workspace: Id<Workspace>, name: &Slug) -> Option<Session>;
+    sessions(workspace: Id<Workspace>, after: Option<Id<Session>>, limit: usize) -> Page<Session>;
+    restless_sessions(after: Option<Id<Session>>, limit: usize) -> Page<Session>;
+    ticket(hash: &SecretHash) -> Option<Ticket>;
+});
+forward!(Snapshots {
+    snapshot(workspace: Id<Workspace>, id: Id<Snapshot>) -> Option<Snapshot>;
+    snapshots(workspace: Id<Workspace>, session: Id<Session>, after: Option<Id<Snapshot>>, limit: usize)
+        -> Page<Snapshot>;
+});
+forward!(Journal {
+    events(workspace: Id<Workspace>, after: u64, limit: usize) -> Vec<StoredEvent>;
+    last_event(workspace: Id<Workspace>) -> u64;
+    audit(workspace: Id<Workspace>, before: Option<u64>, limit: usize) -> Page<StoredAudit>;
+});
+forward!(Outbox {
+    due(workspace: Option<Id<Workspace>>, now: Timestamp, limit: usize) -> Vec<StoredEffect>;
+    settle(effect: &StoredEffect) -> ();
+    postpone(effect: &StoredEffect, due_at: Timestamp) -> ();
+    sweep_expired(before: Timestamp, limit: usize) -> u64;
+    backlog() -> u64;
+    waiting(workspace: Id<Workspace>, effect: &Effect) -> bool;
+});
+
+#[async_trait]
+impl Store for SimStore {
+    async fn commit(&self, change: &ChangeSet) -> Result<(), CommitError> {
+        let mut change = change.clone();
+        match self.sabotage {
+            Sabotage::Unspent => {
+                change.guards.retain(|guard| !matches!(guard, Guard::Unspent(..)));
+                change.spends.clear();
+            }
+            Sabotage::Below => change.guards.retain(|guard| !matches!(guard, Guard::Below { .. })),
+            Sabotage::LostEffects => change.outbox.clear(),
+            _ => {}
+        }
+        let actions = || {
+            let named = change.audit.iter().map(|(_, line)| format!("{} {}", line.action, line.target));
+            let events = change.events.iter().map(|event| format!("{} {}", event.kind, event.data));
+            named.chain(events).collect::<Vec<_>>().join(", ")
+        };
+        self.faults.around_commit(|| format!("commit {}", actions()), self.inner.commit(&change)).await
+    }
+
+    async fn ping(&self) -> PortResult<()> {
+        self.faults.around("store.ping", self.inner.ping()).await
+    }
+}
+
+pub(super) struct SimBlobs {
+    pub(super) inner: Arc<dyn Blobs>,
+    pub(super) faults: Faults,
+}
+
+#[async_trait]
+impl Blobs for SimBlobs {
+    async fn put(&self, key: &BlobKey, body: Body, limit: u64) -> PortResult<BlobInfo> {
+        self.faults.around("blobs.put", self.inner.put(key, body, limit)).await
+    }
+
+    async fn get(&self, key: &BlobKey, range: Option<Range<u64>>) -> PortResult<(BlobInfo, ByteStream)> {
+        self.faults.around("blobs.get", self.inner.get(key, range)).await
+    }
+
+    async fn head(&self, key: &BlobKey) -> PortResult<Option<BlobInfo>> {
+        self.faults.around("blobs.head", self.inner.head(key)).await
+    }
+
+    async fn delete(&self, key: &BlobKey) -> PortResult<()> {
+        self.faults.around("blobs.delete", self.inner.delete(key)).await
+    }
+
+    async fn list(&self, prefix: &BlobKey, after: Option<&BlobKey>, limit: usize) -> PortResult<BlobPage> {
+        self.faults.around("blobs.list", self.inner.list(prefix, after, limit)).await
+    }
+}
