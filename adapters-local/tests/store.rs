@@ -1,4 +1,5 @@
 //! The ports of one machine: the conformance suite, and what only a machine can show.
+#![expect(clippy::expect_used, reason = "a test says what it relies on")]
 
 #[path = "store/actors.rs"]
 mod actors;

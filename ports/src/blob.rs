@@ -95,7 +95,8 @@ pub trait Blobs: Send + Sync + 'static {
     /// Stores a body of at most `limit` bytes. `TooLarge` past it, `Full` where no space is left; nothing is left behind then.
     async fn put(&self, key: &BlobKey, body: Body, limit: u64) -> PortResult<BlobInfo>;
 
-    /// Reads a blob or a range of it. `NotFound` where there is none. A whole read whose bytes are not what was stored
+    /// Reads a blob or a range of it. `NotFound` where there is none, `Invalid` for a range that does not lie within it
+    /// (an empty one at its end does). A whole read whose bytes are not what was stored
     /// ends in `Corrupt` at the latest with its last chunk.
     async fn get(&self, key: &BlobKey, range: Option<Range<u64>>) -> PortResult<(BlobInfo, ByteStream)>;
 

@@ -1,4 +1,5 @@
 //! The conformance suite over the backends in memory.
+#![expect(clippy::expect_used, reason = "a test says what it relies on")]
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};

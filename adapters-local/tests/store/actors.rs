@@ -14,11 +14,14 @@ use burstflare_ports::id::Id;
 use burstflare_ports::record::{Session, Workspace};
 use burstflare_ports::time::Timestamp;
 
+/// What the looks at a session answer, one after the other.
+type Answers = Vec<PortResult<Option<Timestamp>>>;
+
 /// Answers by a script, and sees whether it is called as promised.
 #[derive(Default)]
 struct Script {
     /// What each look of a session answers; nothing is going to sleep.
-    answers: Mutex<BTreeMap<Id<Session>, Vec<PortResult<Option<Timestamp>>>>>,
+    answers: Mutex<BTreeMap<Id<Session>, Answers>>,
     looks: Mutex<BTreeMap<Id<Session>, usize>>,
     now: Mutex<BTreeMap<Id<Session>, usize>>,
     at_once: AtomicUsize,

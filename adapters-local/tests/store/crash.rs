@@ -125,3 +125,19 @@ async fn behind_close_everything_is_unavailable() {
     assert_eq!(store.ping().await.expect_err("closed").kind(), ErrorKind::Unavailable);
     assert!(store.commit(&insert(&user(1))).await.is_err());
 }
+
+#[tokio::test]
+async fn the_writer_flushes_each_commit_and_checks_references() {
+    let place = place().await;
+    for (pragma, wanted) in [
+        ("PRAGMA synchronous", Value::Int(2)),
+        ("PRAGMA foreign_keys", Value::Int(1)),
+        ("PRAGMA journal_mode", Value::Text("wal".to_owned())),
+    ] {
+        let rows =
+            place.database.write_returning(Statement::new(pragma, Vec::new())).await.expect("a pragma");
+        assert_eq!(rows[0].0, [wanted], "{pragma}");
+    }
+    let write = Statement::new("DELETE FROM counters", Vec::new());
+    assert!(place.database.query(write).await.is_err(), "readers cannot write");
+}

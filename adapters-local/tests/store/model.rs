@@ -321,6 +321,7 @@ fn memory_and_sqlite_answer_alike() {
     let cases = std::env::var("MODEL_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(48);
     let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let seen = std::sync::Mutex::new(std::collections::BTreeMap::<String, u32>::new());
     proptest!(config, |(changes in prop::collection::vec(changes(), 1..40))| {
         runtime.block_on(async {
             let place = place().await;
@@ -328,10 +329,20 @@ fn memory_and_sqlite_answer_alike() {
             let memory: Arc<dyn Store> = Arc::new(MemoryStore::new());
             for change in &changes {
                 let (one, two) = (commit(memory.as_ref(), change).await, commit(sqlite.as_ref(), change).await);
+                let kind = match &one {
+                    Answer::Refused(_) => "Refused".to_owned(),
+                    other => format!("{other:?}"),
+                };
+                *seen.lock().expect("no panic").entry(kind).or_default() += 1;
                 prop_assert_eq!(one, two, "in memory, then in SQLite: {:?}", change);
             }
             prop_assert_eq!(everything(memory.as_ref()).await, everything(sqlite.as_ref()).await);
             Ok(())
         })?;
     });
+    // A comparison of refusals alone would show little.
+    let seen = seen.into_inner().expect("no panic");
+    for kind in ["Done", "Refused", "Failed(Conflict)", "Failed(Invalid)"] {
+        assert!(seen.get(kind).is_some_and(|count| *count > cases / 4), "{kind} is rare: {seen:?}");
+    }
 }

@@ -102,7 +102,9 @@ pub enum Guard {
 ///
 /// A record that may exist already needs a [`Guard::Revision`] on it and carries that revision plus one; a new one has
 /// revision 1 and needs [`Guard::Absent`] or [`Guard::Free`]. Backends for tests insist on it. Records
-/// without a revision (grants, tickets, releases, log chunks) are only ever inserted.
+/// without a revision (grants, tickets, releases, log chunks) are only ever inserted. What a record refers to within
+/// its family has to be there already, or to be put before it: otherwise the commit fails as a `Conflict`, as it does for a
+/// key, a secret or a name that is there already and has no guard.
 #[derive(Debug, Clone, PartialEq)]
 #[expect(missing_docs, reason = "each variant is the record of the same name")]
 pub enum Put {
@@ -153,7 +155,10 @@ pub struct ChangeSet {
     pub spends: Vec<Spend>,
     /// Counters.
     pub bumps: Vec<Bump>,
-    /// Records that go. Deleting a build takes its log chunks along, deleting a session its tickets and snapshot records.
+    /// Records that go; one that is not there is no error. Deleting a build takes its log chunks along, deleting a
+    /// session its tickets and snapshot records, deleting a template its counter. One that another record
+    /// still refers to is a `Conflict`: a template by versions, releases and sessions; a version by builds and
+    /// releases; a release by sessions; a user by memberships and sign-ins; a sign-in by tokens and grants.
     pub deletes: Vec<Key>,
     /// What has to happen outside, each from this moment on.
     pub outbox: Vec<(Effect, Timestamp)>,

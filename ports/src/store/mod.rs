@@ -31,7 +31,9 @@ pub trait Store:
     /// Applies a change, all of it or nothing. When it answers, the change is on stable storage.
     ///
     /// # Errors
-    /// [`CommitError::Refused`] with the guard that did not hold; nothing was changed then.
+    /// [`CommitError::Refused`] with the guard that did not hold; `Invalid` for a change that does not keep
+    /// [`ChangeSet::check`]; `Conflict` where it breaks a reference or repeats what may exist once. Nothing was
+    /// changed then.
     async fn commit(&self, change: &ChangeSet) -> Result<(), CommitError>;
 
     /// Whether the store answers: for readiness probes.

@@ -54,7 +54,7 @@ pub trait Workspaces: Send + Sync + 'static {
     async fn workspace_by_name(&self, name: &Slug) -> PortResult<Option<Workspace>>;
     /// A user's place in a workspace.
     async fn membership(&self, workspace: Id<Workspace>, user: Id<User>) -> PortResult<Option<Membership>>;
-    /// Who belongs to a workspace, with their accounts; ordered by user.
+    /// Who belongs to a workspace, with their accounts; ordered by user, the oldest account first.
     async fn members(
         &self,
         workspace: Id<Workspace>,
@@ -68,7 +68,7 @@ pub trait Workspaces: Send + Sync + 'static {
         after: Option<Id<Workspace>>,
         limit: usize,
     ) -> PortResult<Page<(Workspace, Membership)>>;
-    /// The unspent invites of a workspace.
+    /// The unspent invites of a workspace, expired ones among them.
     async fn invites(
         &self,
         workspace: Id<Workspace>,
@@ -215,7 +215,7 @@ pub trait Journal: Send + Sync + 'static {
 /// Effects that wait to be delivered. Both outboxes are served; `workspace` of the answer tells which.
 #[async_trait]
 pub trait Outbox: Send + Sync + 'static {
-    /// Effects due at `now`, oldest first, of one workspace or of everything.
+    /// Effects due at `now`, longest due first, of one workspace or of everything.
     async fn due(
         &self,
         workspace: Option<Id<Workspace>>,

@@ -34,15 +34,12 @@ pub(super) struct Tables {
 }
 
 /// Puts a row in, where its key is free exactly when it is new.
-pub(super) fn write<K: Ord, V: Clone>(
+pub(super) fn write<K: Ord + Clone, V: Clone>(
     table: &mut Table<K, V>,
     key: K,
     row: V,
     is_new: bool,
-) -> Result<(), PortError>
-where
-    K: Clone,
-{
+) -> Result<(), PortError> {
     if table.contains_key(&key) == is_new {
         let what = if is_new { "a record with this key is there already" } else { "there is no such record" };
         return Err(conflict(what));
