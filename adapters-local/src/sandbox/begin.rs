@@ -5,24 +5,23 @@ use std::io::{self, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixListener;
-use std::path::Path;
-use std::sync::atomic::AtomicI32;
+use std::path::{Path, PathBuf};
 
 use burstflare_ports::error::{ErrorKind, PortError, PortResult};
-use burstflare_ports::machine::{DiskState, Limits, MachineSpec};
+use burstflare_ports::machine::{DiskState, MachineSpec};
 use burstflare_ports::wire::{self, Boot};
 use rustix::fs::{Mode, OFlags};
 
-use super::child::{Job, Report};
 use super::config::NetworkMode;
+use super::job::{self, Order};
 use super::kernel::{self, attr};
-use super::layout::{self, Rooms, Tool, USER};
-use super::plan::{Descriptors, Plan, ResourceLimit, Source, c};
+use super::layout::{self, Rooms, Tool};
+use super::plan::{Descriptors, Source, c};
 use super::process::{self, Process};
 use super::record::{Folder, Life};
 use super::runtime::Inner;
 use super::tools::ToolFolder;
-use super::{cgroup, disk, failed, seccomp, socket, spawn};
+use super::{cgroup, copy, disk, failed, socket, spawn};
 
 /// A machine that was just started.
 #[derive(Debug)]
@@ -49,6 +48,14 @@ impl Inner {
             NetworkMode::Proxy => Some(self.listen_egress(&folder)?),
             NetworkMode::Host | NetworkMode::Pasta => None,
         };
+        let copied = match (layer, owner) {
+            (Some(layer), Some(user)) if !self.maps_owners => Some(
+                copy::own_copy(&folder, layer, user, &self.trash)
+                    .map_err(failed(START, "cannot copy the layer"))?,
+            ),
+            _ => None,
+        };
+        let layer = copied.as_deref().or(layer);
         let boot = self.boot(spec.boot)?;
         let log = open_log(&folder.path).map_err(failed(START, "cannot open the agent's log"))?;
         let rooms = self.rooms(&folder, &spec.hostname, owner, chosen.number, layer, spec.limits.memory)?;
@@ -63,15 +70,21 @@ impl Inner {
             .groups
             .create(&spec.machine.owner.to_string(), spec.limits)
             .map_err(failed(START, "cannot make the machine's control groups"))?;
-        let mut job = self.job(layout::plan(rooms), &spec.hostname, owner, spec.limits, fds);
         // Whoever may not change users is started in one step, and moved afterwards.
         let born_inside = owner.is_some() && self.groups.lets_enter();
-        if born_inside {
-            job.tasks = groups.iter().map(|folder| c(folder.join("tasks").as_os_str().as_encoded_bytes())).collect();
-        }
+        let (enters, outside): (&[PathBuf], &[PathBuf]) =
+            if born_inside { (&groups, &[]) } else { (&[], &groups) };
+        let job = job::job(Order {
+            owner,
+            network: self.config.network,
+            plan: layout::plan(rooms),
+            hostname: &spec.hostname,
+            limits: job::resource_limits(spec.limits, self.groups.bounds_memory()),
+            fds,
+            enters,
+        });
         let pid = spawn::run(job).map_err(PortError::from).inspect_err(|_| cgroup::remove(&groups))?;
         let tell = || -> PortResult<(Process, Life)> {
-            let outside: &[std::path::PathBuf] = if born_inside { &[] } else { &groups };
             cgroup::enter(outside, pid)
                 .map_err(failed(START, "cannot put the machine into its control groups"))?;
             let process =
@@ -85,6 +98,7 @@ impl Inner {
                 kept: chosen.state == DiskState::Kept,
                 disk_limit: spec.limits.disk,
                 memory_limit: spec.limits.memory,
+                proxied: proxy.is_some(),
                 groups: groups.clone(),
             };
             // From here on the next server finds the machine; only now is the agent told to live.
@@ -107,8 +121,14 @@ impl Inner {
         }
         match folder.host_user() {
             // Only its own folder says so; 0 is what a crash between making it and giving it away leaves.
-            Some(user) if user != 0 => Ok(Some(user)),
-            _ => self.users.take().map(Some),
+            None | Some(0) => self.users.take().map(Some),
+            Some(user) if self.config.users.holds(user) => Ok(Some(user)),
+            // A server that was not root made it: as that user, machines would be more than they are now.
+            Some(user) => Err(PortError::new(
+                ErrorKind::Denied,
+                START,
+                format!("the machine's disk belongs to host user {user}: run the server as that user"),
+            )),
         }
     }
 
@@ -193,68 +213,14 @@ impl Inner {
 
     /// A layer, its files shown as the machine's own.
     fn layer_source(&self, layer: &Path, owner: Option<u32>) -> PortResult<Source> {
-        let Some(user) = owner else { return self.source(layer, attr::RDONLY) };
-        let mount = self.mount_of(layer, attr::RDONLY | attr::NOSUID | attr::NODEV)?;
+        let attributes = attr::RDONLY | attr::NOSUID | attr::NODEV;
+        let Some(user) = owner.filter(|_| self.maps_owners) else { return self.source(layer, attributes) };
+        let mount = self.mount_of(layer, attributes)?;
         self.maps
             .of(self.config.users.layers, user)
             .and_then(|map| kernel::map_owners(&mount, &map))
             .map_err(failed(START, "the kernel does not map the layer's owner"))?;
         Ok(Source::Mount(mount))
-    }
-
-    /// The job of a plan.
-    pub(super) fn job(
-        &self,
-        plan: Plan,
-        hostname: &str,
-        owner: Option<u32>,
-        limits: Limits,
-        fds: Descriptors,
-    ) -> Box<Job> {
-        let network = match self.config.network {
-            NetworkMode::Host => 0,
-            NetworkMode::Proxy | NetworkMode::Pasta => libc::CLONE_NEWNET,
-        };
-        let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-        let taken: Vec<AtomicI32> = Vec::new();
-        Box::new(Job {
-            tasks: Vec::new(),
-            host_user: owner,
-            uid_map: c(format!("{USER} {} 1", owner.unwrap_or(user))),
-            gid_map: c(format!("{USER} {} 1", owner.unwrap_or(group))),
-            namespaces: libc::CLONE_NEWUSER
-                | libc::CLONE_NEWNS
-                | libc::CLONE_NEWPID
-                | libc::CLONE_NEWIPC
-                | libc::CLONE_NEWUTS
-                | network,
-            staging: c("/tmp"),
-            root_options: c(layout::ROOT_OPTIONS),
-            plan,
-            taken,
-            hostname: c(hostname),
-            limits: self.resource_limits(limits),
-            fds,
-            filter: seccomp::filter(),
-            argv0: c(wire::AGENT_ARGV0),
-            second_stack: std::ptr::null_mut(),
-            report: Report::default(),
-        })
-    }
-
-    fn resource_limits(&self, limits: Limits) -> Vec<ResourceLimit> {
-        let both = |resource, value| ResourceLimit { resource, soft: value, hard: value };
-        let mut all = vec![
-            ResourceLimit { resource: libc::RLIMIT_CORE, soft: 0, hard: u64::MAX },
-            ResourceLimit { resource: libc::RLIMIT_NOFILE, soft: 65_536, hard: 524_288 },
-            // Counted by user and user namespace: this machine's own. It stands also where no control group does.
-            both(libc::RLIMIT_NPROC, u64::from(limits.pids.max(16))),
-        ];
-        if !self.groups.bounds_memory() {
-            // Holds one process; the sum of all is watched.
-            all.push(both(libc::RLIMIT_DATA, limits.memory));
-        }
-        all
     }
 }
 

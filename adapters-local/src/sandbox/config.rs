@@ -74,6 +74,13 @@ pub struct HostUsers {
     pub count: u32,
 }
 
+impl HostUsers {
+    /// Whether a user is one for machines.
+    pub(super) fn holds(&self, user: u32) -> bool {
+        user.checked_sub(self.first).is_some_and(|offset| offset < self.count)
+    }
+}
+
 impl Default for HostUsers {
     fn default() -> Self {
         Self { layers: 231_071, first: 231_072, count: 65_536 }

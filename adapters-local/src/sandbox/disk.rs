@@ -113,9 +113,9 @@ fn flush(tree: &Path) -> io::Result<()> {
         Ok(Walk::On)
     })?;
     if few {
-        rustix::fs::fsync(&root)?
+        rustix::fs::fsync(&root)?;
     } else {
-        rustix::fs::syncfs(&root)?
+        rustix::fs::syncfs(&root)?;
     }
     Ok(())
 }

@@ -86,7 +86,7 @@ impl Drop for Task {
 
 /// Holds a machine that runs, just started or found: serves its way out, watches its limits, and clears up after it.
 pub(super) fn hold(
-    inner: &Arc<Inner>,
+    inner: &Inner,
     slot: &Arc<Slot>,
     folder: Folder,
     life: Life,
@@ -104,14 +104,20 @@ pub(super) fn hold(
         }
     });
     let watcher = Task(tokio::spawn(super::watch::watch(
-        Arc::clone(inner),
+        inner.notices.clone(),
+        inner.groups.bounds_memory(),
         folder.clone(),
         life.clone(),
         process.pid(),
     )));
     let slot = Arc::clone(slot);
+    let mut open = inner.open.subscribe();
     tokio::spawn(async move {
-        process.ended().await;
+        tokio::select! {
+            () = process.ended() => {}
+            // The runtime goes, the machine stays: it is the next one's to clear up.
+            _ = open.changed() => return,
+        }
         let how = process.reap();
         drop((proxy, watcher));
         cgroup::remove(&life.groups);

@@ -4,21 +4,20 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
-use std::sync::atomic::AtomicI32;
 
 use burstflare_ports::error::{ErrorKind, PortError, PortResult};
 use rustix::fs::{Mode, OFlags};
 use serde::Serialize;
 
 use super::cgroup::Groups;
-use super::child::{Job, Report};
-use super::config::{AgentCommand, NetworkMode, SandboxConfig};
+use super::config::{AgentCommand, SandboxConfig};
+use super::failed;
+use super::job::{self, Order};
 use super::kernel::{self, attr};
-use super::layout::{self, ROOTS, Rooms, USER};
+use super::layout::{self, ROOTS, Rooms};
 use super::plan::{Descriptors, Source, Stage, c};
 use super::record::private_folder;
 use super::spawn::{self, Refused};
-use super::{failed, seccomp};
 
 /// How a line of doctor stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -118,33 +117,16 @@ fn trial(config: &SandboxConfig, root: bool) -> PortResult<Vec<Check>> {
         host_names: false,
         memory: 64 << 20,
     };
-    let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    let network = if config.network == NetworkMode::Host { 0 } else { libc::CLONE_NEWNET };
     let fd = null.as_raw_fd();
-    let taken: Vec<AtomicI32> = Vec::new();
-    let outcome = spawn::run(Box::new(Job {
-        tasks: Vec::new(),
-        host_user: owner,
-        uid_map: c(format!("{USER} {} 1", owner.unwrap_or(user))),
-        gid_map: c(format!("{USER} {} 1", owner.unwrap_or(group))),
-        namespaces: network
-            | libc::CLONE_NEWUSER
-            | libc::CLONE_NEWNS
-            | libc::CLONE_NEWPID
-            | libc::CLONE_NEWIPC
-            | libc::CLONE_NEWUTS,
-        staging: c("/tmp"),
-        root_options: c(layout::ROOT_OPTIONS),
+    let outcome = spawn::run(job::job(Order {
+        owner,
+        network: config.network,
         plan: layout::plan(rooms),
-        taken,
-        hostname: c("trial"),
+        hostname: "trial",
         limits: Vec::new(),
         // No program: /dev/null cannot be executed.
         fds: Descriptors { exe: fd, boot: fd, socket: fd, null: fd, log: fd },
-        filter: seccomp::filter(),
-        argv0: c("trial"),
-        second_stack: std::ptr::null_mut(),
-        report: Report::default(),
+        enters: &[],
     }));
     let removed = super::remove::Trash::open(config.data_dir.join("trash"))
         .and_then(|trash| trash.take(&folder).and_then(|()| trash.empty()));
@@ -205,18 +187,20 @@ fn judge(refused: &Refused) -> Vec<Check> {
     checks
 }
 
+/// The check that says whether layers are shared.
+pub(super) const LAYER_OWNERS: &str = "layer owners";
+
 /// Whether layers can be shared by mapping their owner.
 fn layer_owners(config: &SandboxConfig) -> Check {
-    const NAME: &str = "layer owners";
     let tried = spawn::user_namespace(config.users.layers, config.users.first).and_then(|map| {
         let folder = rustix::fs::open(&config.data_dir, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
         let mount = kernel::detached(folder.as_raw_fd(), attr::RDONLY)?;
         kernel::map_owners(&mount, &map)
     });
     match tried {
-        Ok(()) => check(NAME, CheckState::Ok, "layers are shared by idmapped mounts", None),
+        Ok(()) => check(LAYER_OWNERS, CheckState::Ok, "layers are shared by idmapped mounts", None),
         Err(error) => check(
-            NAME,
+            LAYER_OWNERS,
             CheckState::Degraded,
             format!("no idmapped mounts here ({error}): each machine gets a copy of its layer"),
             Some("use a kernel of 5.19 or newer and a data folder on ext4, xfs or btrfs"),

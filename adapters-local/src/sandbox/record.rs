@@ -45,6 +45,9 @@ pub(super) struct Life {
     pub disk_limit: u64,
     /// The upper bound of its memory, in bytes.
     pub memory_limit: u64,
+    /// Whether its way out is the egress proxy.
+    #[serde(default)]
+    pub proxied: bool,
     /// Control groups to remove afterwards.
     #[serde(default)]
     pub groups: Vec<PathBuf>,

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use burstflare_ports::blob::Blobs;
 use burstflare_ports::error::{ErrorKind, PortError, PortResult};
 use burstflare_ports::machine::{
-    AgentLink, AgentTarget, DiskState, Enforcement, Epoch, Isolation, LayerRef, MachineKey, MachineOwner,
+    AgentLink, AgentTarget, Enforcement, Epoch, Isolation, LayerRef, MachineKey, MachineOwner,
     MachineRuntime, MachineSpec, MachineStatus, RuntimeProfile, Started, Stopped,
 };
 use burstflare_ports::stream::Body;
@@ -22,16 +22,15 @@ use super::config::{NetworkMode, SandboxConfig};
 use super::egress::Egress;
 use super::idmap::Maps;
 use super::layer::Layers;
-use super::live::{self, End, Slot};
+use super::live::{self, Slot};
 use super::probe::{self, Check, CheckState};
 use super::process::{self, Process};
 use super::record::{self, Folder};
 use super::remove::Trash;
-use super::spawn::Ended;
 use super::tools::{self, ToolFolder};
 use super::users::UserPool;
 use super::watch::Notice;
-use super::{disk, failed, link};
+use super::{failed, link, operations};
 
 /// Machines as sandboxed processes of this host. Clones share everything.
 #[derive(Clone)]
@@ -55,6 +54,10 @@ pub(super) struct Inner {
     pub egress: Arc<Egress>,
     pub notices: broadcast::Sender<Notice>,
     pub checks: Vec<Check>,
+    /// Whether layers are shared by mapping their owner; else each machine has a copy.
+    pub maps_owners: bool,
+    /// Goes with the runtime, and the tasks that hold machines with it.
+    pub open: tokio::sync::watch::Sender<()>,
     slots: Mutex<HashMap<MachineOwner, Arc<Slot>>>,
 }
 
@@ -175,6 +178,10 @@ impl Inner {
             layers,
             egress: Arc::new(Egress::new(config.egress.clone())),
             notices: broadcast::channel(256).0,
+            maps_owners: checks
+                .iter()
+                .all(|check| check.name != probe::LAYER_OWNERS || check.state == CheckState::Ok),
+            open: tokio::sync::watch::Sender::new(()),
             checks,
             slots: Mutex::default(),
             machines,
@@ -209,16 +216,11 @@ impl Inner {
             super::cgroup::remove(&life.groups);
             return;
         };
-        let proxy = match self.config.network {
-            NetworkMode::Proxy => match self.listen_egress(&folder) {
-                Ok(listener) => Some(listener),
-                Err(error) => {
-                    tracing::error!(machine = %owner, %error, "the machine has no way out");
-                    None
-                }
-            },
-            NetworkMode::Host | NetworkMode::Pasta => None,
-        };
+        let proxy = life.proxied.then(|| self.listen_egress(&folder)).and_then(|listening| {
+            listening
+                .inspect_err(|error| tracing::error!(machine = %owner, %error, "the machine has no way out"))
+                .ok()
+        });
         tracing::info!(machine = %owner, epoch = life.epoch, pid = life.pid, "took up a running machine");
         live::hold(self, &self.slot(owner), folder, life, found, proxy);
     }
@@ -242,115 +244,6 @@ impl Inner {
             disk_whole: folder.seal().is_some(),
         }
     }
-}
-
-/// Refuses what speaks for a life that is over.
-fn current(folder: Option<&Folder>, epoch: Epoch, operation: &'static str) -> PortResult<()> {
-    let seen = folder.map_or(0, Folder::epoch);
-    if epoch < seen {
-        return Err(PortError::new(
-            ErrorKind::Stale,
-            operation,
-            format!("epoch {epoch} is over, {seen} was seen"),
-        ));
-    }
-    Ok(())
-}
-
-async fn start(inner: Arc<Inner>, slot: Arc<Slot>, spec: MachineSpec) -> PortResult<Started> {
-    const START: &str = "machine.start";
-    if spec.base != "default" {
-        let context = format!("no base `{}`: the process sandbox has `default` only", spec.base);
-        return Err(PortError::new(ErrorKind::Invalid, START, context));
-    }
-    // What the kernel takes as a node name, and what goes into /etc/hosts.
-    let letters = |byte: u8| byte.is_ascii_alphanumeric() || b".-".contains(&byte);
-    if spec.hostname.is_empty() || spec.hostname.len() > 64 || !spec.hostname.bytes().all(letters) {
-        return Err(PortError::new(ErrorKind::Invalid, START, "no host name: 1 to 64 of A-Z a-z 0-9 . -"));
-    }
-    current(inner.folder(spec.machine.owner).as_ref(), spec.epoch, START)?;
-    if let Some(live) = slot.live() {
-        if live.epoch() == spec.epoch && live.process.alive() {
-            let disk = if live.life.kept { DiskState::Kept } else { DiskState::Fresh };
-            return Ok(Started { disk });
-        }
-        live.process.kill().await.map_err(failed(START, "cannot end the life before"))?;
-        live.ended().await;
-    }
-    let layer = match &spec.layer {
-        Some(layer) => Some(inner.layers.ready(layer).await?),
-        None => None,
-    };
-    let this = Arc::clone(&inner);
-    let begun = blocking(move || this.begin(spec, layer.as_deref())).await?;
-    let started = Started { disk: begun.disk };
-    live::hold(&inner, &slot, begun.folder, begun.life, begun.process, begun.proxy);
-    Ok(started)
-}
-
-async fn seal(inner: Arc<Inner>, machine: MachineKey, epoch: Epoch) -> PortResult<()> {
-    const SEAL: &str = "machine.seal";
-    let folder = inner.folder(machine.owner);
-    current(folder.as_ref(), epoch, SEAL)?;
-    let of_life =
-        |folder: Folder| folder.life().filter(|life| life.epoch == epoch).map(|life| (folder, life));
-    let (folder, life) = folder
-        .and_then(of_life)
-        .ok_or_else(|| PortError::new(ErrorKind::NotFound, SEAL, format!("no machine of epoch {epoch}")))?;
-    let this = Arc::clone(&inner);
-    blocking(move || disk::seal(&folder, epoch, life.disk, &this.trash)).await?;
-    inner.empty_trash();
-    Ok(())
-}
-
-async fn stop(
-    inner: Arc<Inner>,
-    slot: Arc<Slot>,
-    machine: MachineKey,
-    epoch: Epoch,
-    grace: Duration,
-) -> PortResult<Stopped> {
-    current(inner.folder(machine.owner).as_ref(), epoch, "machine.stop")?;
-    let outcome = |end: End| match end {
-        End(None | Some(Ended::Exit(0))) => Stopped::Clean,
-        End(Some(_)) => Stopped::Killed,
-    };
-    let Some(live) = slot.live() else {
-        // Asked to end by its caller, it may have been quicker than this call.
-        return Ok(slot.take_end(epoch).map_or(Stopped::Absent, outcome));
-    };
-    if let Some(end) = live.ended_within(grace).await {
-        slot.take_end(epoch);
-        return Ok(outcome(end));
-    }
-    live.process.kill().await.map_err(failed("machine.stop", "cannot kill the machine"))?;
-    live.ended().await;
-    slot.take_end(epoch);
-    Ok(Stopped::Killed)
-}
-
-async fn destroy(inner: Arc<Inner>, slot: Arc<Slot>, machine: MachineKey, epoch: Epoch) -> PortResult<()> {
-    const DESTROY: &str = "machine.destroy";
-    let folder = inner.folder(machine.owner);
-    current(folder.as_ref(), epoch, DESTROY)?;
-    if let Some(live) = slot.live() {
-        live.process.kill().await.map_err(failed(DESTROY, "cannot kill the machine"))?;
-        live.ended().await;
-    }
-    let path = inner.machines.join(machine.owner.to_string());
-    let user = folder.filter(|_| inner.root).and_then(|folder| folder.host_user());
-    let this = Arc::clone(&inner);
-    blocking(move || {
-        this.trash.take(&path).map_err(failed(DESTROY, "cannot remove the machine's folder"))?;
-        // The user is free again once nothing belongs to it.
-        this.trash.empty().map_err(failed(DESTROY, "cannot remove the machine's disk"))?;
-        if let Some(user) = user {
-            this.maps.forget(user);
-            this.users.give_back(user);
-        }
-        Ok(())
-    })
-    .await
 }
 
 #[async_trait]
@@ -387,7 +280,7 @@ impl MachineRuntime for SandboxRuntime {
 
     async fn start(&self, spec: MachineSpec) -> PortResult<Started> {
         let owner = spec.machine.owner;
-        self.in_turn(owner, move |inner, slot| start(inner, slot, spec)).await
+        self.in_turn(owner, move |inner, slot| operations::start(inner, slot, spec)).await
     }
 
     async fn inspect(&self, machine: MachineKey) -> PortResult<Option<MachineStatus>> {
@@ -400,15 +293,17 @@ impl MachineRuntime for SandboxRuntime {
     }
 
     async fn seal(&self, machine: MachineKey, epoch: Epoch) -> PortResult<()> {
-        self.in_turn(machine.owner, move |inner, _| seal(inner, machine, epoch)).await
+        self.in_turn(machine.owner, move |inner, _| operations::seal(inner, machine, epoch)).await
     }
 
     async fn stop(&self, machine: MachineKey, epoch: Epoch, grace: Duration) -> PortResult<Stopped> {
-        self.in_turn(machine.owner, move |inner, slot| stop(inner, slot, machine, epoch, grace)).await
+        self.in_turn(machine.owner, move |inner, slot| operations::stop(inner, slot, machine, epoch, grace))
+            .await
     }
 
     async fn destroy(&self, machine: MachineKey, epoch: Epoch) -> PortResult<()> {
-        self.in_turn(machine.owner, move |inner, slot| destroy(inner, slot, machine, epoch)).await?;
+        self.in_turn(machine.owner, move |inner, slot| operations::destroy(inner, slot, machine, epoch))
+            .await?;
         self.inner.forget(machine.owner);
         Ok(())
     }

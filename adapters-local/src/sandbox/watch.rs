@@ -9,15 +9,14 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use burstflare_ports::machine::{Epoch, MachineKey, MachineOwner};
 use serde::Serialize;
+use tokio::sync::broadcast;
 
 use super::disk;
 use super::record::{Folder, Life};
-use super::runtime::Inner;
 use super::spawn;
 
 /// Between two measurements; longer where measuring itself takes long.
@@ -69,7 +68,13 @@ struct Line<'a> {
 }
 
 /// Watches one life until it is dropped.
-pub(super) async fn watch(inner: Arc<Inner>, folder: Folder, life: Life, pid: i32) {
+pub(super) async fn watch(
+    notices: broadcast::Sender<Notice>,
+    bounds_memory: bool,
+    folder: Folder,
+    life: Life,
+    pid: i32,
+) {
     let disk = async {
         let mut warned = false;
         let mut pause = PERIOD;
@@ -96,12 +101,12 @@ pub(super) async fn watch(inner: Arc<Inner>, folder: Folder, life: Life, pid: i3
             };
             warned = near;
             if let Some(kind) = kind {
-                tell(&inner, &folder, &life, kind, used, life.disk_limit, ended);
+                tell(&notices, &folder, &life, kind, used, life.disk_limit, ended);
             }
         }
     };
     let memory = async {
-        if inner.groups.bounds_memory() {
+        if bounds_memory {
             return std::future::pending().await;
         }
         loop {
@@ -110,7 +115,7 @@ pub(super) async fn watch(inner: Arc<Inner>, folder: Folder, life: Life, pid: i3
             let measured = tokio::task::spawn_blocking(move || end_largest(pid, limit));
             let Ok(measured) = measured.await else { return };
             if let Some((used, name)) = measured {
-                tell(&inner, &folder, &life, NoticeKind::MemoryFull, used, limit, vec![name]);
+                tell(&notices, &folder, &life, NoticeKind::MemoryFull, used, limit, vec![name]);
             }
         }
     };
@@ -118,7 +123,7 @@ pub(super) async fn watch(inner: Arc<Inner>, folder: Folder, life: Life, pid: i3
 }
 
 fn tell(
-    inner: &Inner,
+    notices: &broadcast::Sender<Notice>,
     folder: &Folder,
     life: &Life,
     kind: NoticeKind,
@@ -138,7 +143,7 @@ fn tell(
         tracing::warn!(%error, "a notice could not be kept");
     }
     // Nobody has to listen.
-    let _ = inner.notices.send(Notice { machine: folder.key, epoch: life.epoch, kind, used, limit, ended });
+    let _ = notices.send(Notice { machine: folder.key, epoch: life.epoch, kind, used, limit, ended });
 }
 
 /// The agent appends to its log for as long as it lives; begun anew when it is long.

@@ -54,8 +54,13 @@ async fn privileges() {
     // Nobody else is mapped, host root least of all.
     let host = rustix::process::geteuid().as_raw();
     let map = world.shell(machine, "cat /proc/self/uid_map /proc/self/gid_map").await;
-    let numbers: Vec<u32> = map.split_ascii_whitespace().map(|word| word.parse().expect("a number")).collect();
-    assert_eq!((numbers.len(), numbers[0], numbers[2], numbers[3], numbers[5]), (6, 1000, 1, 1000, 1), "{map}");
+    let numbers: Vec<u32> =
+        map.split_ascii_whitespace().map(|word| word.parse().expect("a number")).collect();
+    assert_eq!(
+        (numbers.len(), numbers[0], numbers[2], numbers[3], numbers[5]),
+        (6, 1000, 1, 1000, 1),
+        "{map}"
+    );
     if crate::world::is_root() {
         assert!(numbers[1] >= 231_072 && numbers[4] == numbers[1], "{map}");
         let other = world.machine().await;
@@ -86,8 +91,22 @@ async fn root_folder() {
     let machine = world.machine().await;
     let names = world.shell(machine, "ls -A /").await;
     let known = [
-        "bin", "dev", "etc", "home", "lib", "lib32", "lib64", "libx32", "opt", "proc", "run", "sbin", "tmp",
-        "usr", "var", "workspace",
+        "bin",
+        "dev",
+        "etc",
+        "home",
+        "lib",
+        "lib32",
+        "lib64",
+        "libx32",
+        "opt",
+        "proc",
+        "run",
+        "sbin",
+        "tmp",
+        "usr",
+        "var",
+        "workspace",
     ];
     for name in names.lines() {
         assert!(known.contains(&name), "/{name}");
@@ -95,8 +114,21 @@ async fn root_folder() {
     assert_eq!(world.shell(machine, "ls -A /home").await, "flare");
     let etc = world.shell(machine, "ls -A /etc").await;
     let known = [
-        "alternatives", "ca-certificates", "group", "hosts", "ld.so.cache", "ld.so.conf", "ld.so.conf.d",
-        "localtime", "mtab", "nsswitch.conf", "os-release", "passwd", "pki", "resolv.conf", "ssl",
+        "alternatives",
+        "ca-certificates",
+        "group",
+        "hosts",
+        "ld.so.cache",
+        "ld.so.conf",
+        "ld.so.conf.d",
+        "localtime",
+        "mtab",
+        "nsswitch.conf",
+        "os-release",
+        "passwd",
+        "pki",
+        "resolv.conf",
+        "ssl",
     ];
     for name in etc.lines() {
         assert!(known.contains(&name), "/etc/{name}");
@@ -116,8 +148,23 @@ async fn writable() {
         assert_eq!(world.probe(machine, &["create", &format!("{folder}/new")]).await, "created", "{folder}");
     }
     for folder in [
-        "/", "/usr", "/usr/local/bin", "/etc", "/etc/ssl", "/etc/alternatives", "/dev", "/proc", "/run", "/run/flare",
-        "/run/flare/egress", "/run/user", "/opt", "/opt/flare/tools", "/opt/flare/tools/flare-probe", "/home", "/var",
+        "/",
+        "/usr",
+        "/usr/local/bin",
+        "/etc",
+        "/etc/ssl",
+        "/etc/alternatives",
+        "/dev",
+        "/proc",
+        "/run",
+        "/run/flare",
+        "/run/flare/egress",
+        "/run/user",
+        "/opt",
+        "/opt/flare/tools",
+        "/opt/flare/tools/flare-probe",
+        "/home",
+        "/var",
     ] {
         assert_refused(folder, &world.probe(machine, &["create", &format!("{folder}/new")]).await);
     }
@@ -135,9 +182,15 @@ async fn kernel_settings() {
     let world = World::new().await;
     let machine = world.machine().await;
     for path in [
-        "/proc/sys/kernel/core_pattern", "/proc/sys/kernel/modprobe", "/proc/sys/vm/drop_caches",
-        "/proc/sys/vm/overcommit_memory", "/proc/sys/net/ipv4/ip_forward", "/proc/sys/fs/binfmt_misc/register",
-        "/proc/sysrq-trigger", "/proc/kcore", "/proc/irq/default_smp_affinity",
+        "/proc/sys/kernel/core_pattern",
+        "/proc/sys/kernel/modprobe",
+        "/proc/sys/vm/drop_caches",
+        "/proc/sys/vm/overcommit_memory",
+        "/proc/sys/net/ipv4/ip_forward",
+        "/proc/sys/fs/binfmt_misc/register",
+        "/proc/sysrq-trigger",
+        "/proc/kcore",
+        "/proc/irq/default_smp_affinity",
     ] {
         if std::path::Path::new(path).exists() {
             assert_refused(path, &world.probe(machine, &["open-write", path]).await);
@@ -158,7 +211,8 @@ async fn devices() {
     let machine = world.machine().await;
     let devices = world.shell(machine, "ls -A /dev").await;
     let known = [
-        "fd", "full", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "tty", "urandom", "zero",
+        "fd", "full", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "tty", "urandom",
+        "zero",
     ];
     assert_eq!(devices.lines().collect::<Vec<_>>(), known);
     for name in ["vda", "sda", "nvme0n1", "loop0", "kmsg", "mem", "kvm", "fuse", "net/tun"] {
@@ -212,12 +266,49 @@ async fn refused_calls() {
     let world = World::new().await;
     let machine = world.machine().await;
     let eperm = [
-        "mount", "umount2", "pivot_root", "open_tree", "move_mount", "fsopen", "fsconfig", "fsmount", "fspick",
-        "mount_setattr", "open_tree_attr", "setns", "keyctl", "add_key", "request_key", "bpf", "perf_event_open",
-        "userfaultfd", "io_uring_setup", "io_uring_enter", "io_uring_register", "kexec_load", "kexec_file_load",
-        "init_module", "finit_module", "delete_module", "clock_settime", "settimeofday", "clock_adjtime", "adjtimex",
-        "open_by_handle_at", "clone-user", "clone-mount", "clone-net", "unshare-user", "unshare-time", "vsock",
-        "packet", "alg", "bluetooth", "netlink-audit", "tiocsti", "tioclinux",
+        "mount",
+        "umount2",
+        "pivot_root",
+        "open_tree",
+        "move_mount",
+        "fsopen",
+        "fsconfig",
+        "fsmount",
+        "fspick",
+        "mount_setattr",
+        "open_tree_attr",
+        "setns",
+        "keyctl",
+        "add_key",
+        "request_key",
+        "bpf",
+        "perf_event_open",
+        "userfaultfd",
+        "io_uring_setup",
+        "io_uring_enter",
+        "io_uring_register",
+        "kexec_load",
+        "kexec_file_load",
+        "init_module",
+        "finit_module",
+        "delete_module",
+        "clock_settime",
+        "settimeofday",
+        "clock_adjtime",
+        "adjtimex",
+        "open_by_handle_at",
+        "clone-user",
+        "clone-mount",
+        "clone-net",
+        "unshare-user",
+        "unshare-time",
+        "vsock",
+        "packet",
+        "alg",
+        "bluetooth",
+        "netlink-audit",
+        "tiocsti",
+        "tioclinux",
     ];
     for name in eperm {
         assert_eq!(world.probe(machine, &["call", name]).await, format!("errno {}", libc::EPERM), "{name}");
@@ -290,7 +381,12 @@ fn own_address() -> String {
 async fn strangers() {
     let world = World::new().await;
     let (one, two) = (world.machine().await, world.machine().await);
-    world.shell(one, "for d in /workspace /home/flare /tmp /dev/shm /run/user/1000; do echo secret > $d/mine; done").await;
+    world
+        .shell(
+            one,
+            "for d in /workspace /home/flare /tmp /dev/shm /run/user/1000; do echo secret > $d/mine; done",
+        )
+        .await;
     let found = world.shell(two, "find /workspace /home /tmp /dev/shm /run -name mine").await;
     assert_eq!(found, "");
     let listen = world.exec(one, &[PROBE, "--probe", "abstract-listen", "flare-trial"]);
@@ -316,9 +412,12 @@ async fn strangers() {
 async fn descriptors() {
     let world = World::new().await;
     // One that a careless part of the server left open across exec.
-    let careless = std::fs::File::open("/etc/hostname").or_else(|_| std::fs::File::open("/etc/passwd")).expect("a file");
+    let careless =
+        std::fs::File::open("/etc/hostname").or_else(|_| std::fs::File::open("/etc/passwd")).expect("a file");
     rustix::io::fcntl_setfd(&careless, rustix::io::FdFlags::empty()).expect("inheritable");
     let machine = world.machine().await;
+    // Once it answers it has closed itself off.
+    world.shell(machine, "true").await;
     let pid = world.pid(machine);
     // A session of its own, so that no terminal of the server's ends it.
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("its state");
@@ -339,7 +438,9 @@ async fn descriptors() {
     open.sort();
     let harmless = ["socket:", "pipe:", "anon_inode:", "/dev/null"];
     for target in &open {
-        let log = target.ends_with("/agent.log") || target.starts_with("/workspace") || target.starts_with("/home/flare");
+        let log = target.ends_with("/agent.log")
+            || target.starts_with("/workspace")
+            || target.starts_with("/home/flare");
         assert!(log || harmless.iter().any(|start| target.starts_with(start)) || target == "/", "{open:?}");
     }
     let environment = std::fs::read(format!("/proc/{pid}/environ")).expect("its environment");
@@ -349,7 +450,12 @@ async fn descriptors() {
 async fn lookups() {
     let world = World::new().await;
     let machine = world.machine().await;
-    assert_eq!(world.shell(machine, "id -un; getent hosts localhost | wc -l; getent hosts trial | cut -d' ' -f1").await, "flare\n1\n127.0.0.1");
+    assert_eq!(
+        world
+            .shell(machine, "id -un; getent hosts localhost | wc -l; getent hosts trial | cut -d' ' -f1")
+            .await,
+        "flare\n1\n127.0.0.1"
+    );
     assert_eq!(world.shell(machine, "cat /proc/net/dev | grep -c lo:").await, "1");
     let certificates = "/etc/ssl/certs/ca-certificates.crt";
     if std::path::Path::new(certificates).exists() {

@@ -47,8 +47,11 @@ fn server(text: &'static str) -> (SocketAddr, mpsc::Receiver<String>) {
                     continue;
                 }
                 let length = text.len();
-                write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{text}")
-                    .expect("written");
+                write!(
+                    stream,
+                    "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{text}"
+                )
+                .expect("written");
                 break;
             }
         }
@@ -62,9 +65,23 @@ async fn refusals() {
     let (address, heads) = server("never");
     let port = address.port();
     for host in [
-        "127.0.0.1", "127.1.2.3", "0.0.0.0", "localhost", "10.0.0.1", "192.168.0.1", "172.16.0.1", "169.254.169.254",
-        "100.64.0.1", "224.0.0.1", "[::1]", "[::]", "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]",
-        "[fe80::1]", "[fc00::1]",
+        "127.0.0.1",
+        "127.1.2.3",
+        "0.0.0.0",
+        "localhost",
+        "10.0.0.1",
+        "192.168.0.1",
+        "172.16.0.1",
+        "169.254.169.254",
+        "100.64.0.1",
+        "224.0.0.1",
+        "[::1]",
+        "[::]",
+        "[::ffff:127.0.0.1]",
+        "[64:ff9b::7f00:1]",
+        "[2002:7f00:1::]",
+        "[fe80::1]",
+        "[fc00::1]",
     ] {
         let tunnel = world.probe(machine, &["proxy", "CONNECT", &format!("{host}:{port}")]).await;
         assert!(tunnel.starts_with("HTTP/1.1 403"), "CONNECT {host}: {tunnel}");
@@ -81,7 +98,8 @@ async fn refusals() {
 }
 
 async fn allowed() {
-    let world = World::with(|config| config.egress.allow = vec!["127.0.0.0/8".parse().expect("a block")]).await;
+    let world =
+        World::with(|config| config.egress.allow = vec!["127.0.0.0/8".parse().expect("a block")]).await;
     let machine = world.machine().await;
     let (address, heads) = server("welcome");
     let tunnel = world.probe(machine, &["proxy", "CONNECT", &address.to_string()]).await;
@@ -144,7 +162,10 @@ async fn host_network() {
     assert_eq!(world.shell(machine, "readlink /proc/self/ns/net").await, here.to_string_lossy());
     let profile = world.runtime.profile();
     assert_eq!(profile.network, "host");
-    assert!(profile.warnings.iter().any(|warning| warning.contains("share the host's network")), "{profile:?}");
+    assert!(
+        profile.warnings.iter().any(|warning| warning.contains("share the host's network")),
+        "{profile:?}"
+    );
     assert_eq!(world.shell(machine, "echo \"$HTTP_PROXY\"").await, "");
 }
 

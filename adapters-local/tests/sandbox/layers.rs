@@ -73,20 +73,29 @@ async fn shared() {
     let again = capture(&world, two).await;
     assert_eq!(again.digest, layer.digest, "the same tree has the same digest");
     // The layer itself is out of reach.
-    assert_eq!(world.shell(two, "ls /run/flare; find / -xdev -name lower 2>/dev/null | wc -l").await, "egress\nhidden\n0");
+    assert_eq!(
+        world.shell(two, "ls /run/flare; find / -xdev -name lower 2>/dev/null | wc -l").await,
+        "egress\nhidden\n0"
+    );
 }
 
 async fn prepared_once() {
     let world = World::new().await;
     let builder = world.machine().await;
-    world.shell(builder, "seq 1000 > /workspace/f; mkdir /workspace/closed; chmod 500 /workspace/closed").await;
+    world
+        .shell(builder, "seq 1000 > /workspace/f; mkdir /workspace/closed; chmod 500 /workspace/closed")
+        .await;
     let layer = capture(&world, builder).await;
     let calls = (0..8).map(|_| world.runtime.prepare(&layer));
     for outcome in futures_util::future::join_all(calls).await {
         outcome.expect("prepared");
     }
     let layers = world.config.data_dir.join("layers");
-    let count = std::fs::read_dir(&layers).expect("layers").flatten().filter(|entry| entry.file_name() != ".new").count();
+    let count = std::fs::read_dir(&layers)
+        .expect("layers")
+        .flatten()
+        .filter(|entry| entry.file_name() != ".new")
+        .count();
     assert_eq!(count, 1);
     // From here on the blob store is not asked.
     world.blobs.delete(&layer.blob).await.expect("deleted");
@@ -163,7 +172,8 @@ fn archive(members: &[Member], edit: impl Fn(&mut Vec<Entry>)) -> (Vec<u8>, Stri
     }
     edit(&mut entries);
     let mut digest = Digest::default();
-    let header = Header { format: FORMAT, roots: vec!["/workspace".to_owned()], entries: entries.len() as u64 };
+    let header =
+        Header { format: FORMAT, roots: vec!["/workspace".to_owned()], entries: entries.len() as u64 };
     let mut manifest = serde_json::to_vec(&header).expect("JSON");
     for entry in &entries {
         digest.add(entry);
@@ -196,13 +206,24 @@ async fn lies() {
         ("another root", archive(&with(vec![file("x/escaped")]), honest)),
         ("twice", archive(&with(vec![file("workspace/f"), file("workspace/f")]), honest)),
         ("out of order", archive(&with(vec![file("workspace/g"), file("workspace/f")]), honest)),
-        ("through a link", archive(&with(vec![link("workspace/l", target), file("workspace/l/escaped")]), honest)),
+        (
+            "through a link",
+            archive(&with(vec![link("workspace/l", target), file("workspace/l/escaped")]), honest),
+        ),
         ("set-id", archive(&with(vec![Member { mode: 0o4755, ..file("workspace/f") }]), honest)),
         ("below a file", archive(&with(vec![file("workspace/f"), file("workspace/f/g")]), honest)),
-        ("other content", archive(&with(vec![file("workspace/f")]), |entries| {
-            entries[3].blake3 = Some(blake3::hash(b"other").to_hex().to_string());
-        })),
-        ("one fewer", archive(&with(vec![file("workspace/f")]), |entries| { entries.pop(); })),
+        (
+            "other content",
+            archive(&with(vec![file("workspace/f")]), |entries| {
+                entries[3].blake3 = Some(blake3::hash(b"other").to_hex().to_string());
+            }),
+        ),
+        (
+            "one fewer",
+            archive(&with(vec![file("workspace/f")]), |entries| {
+                entries.pop();
+            }),
+        ),
         ("other mode", archive(&with(vec![file("workspace/f")]), |entries| entries[3].mode = 0o600)),
     ];
     cases.push(("cut short", (good[..good.len() / 2].to_vec(), digest.clone())));

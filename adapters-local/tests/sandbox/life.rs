@@ -24,6 +24,7 @@ pub(crate) fn trials() -> Vec<(&'static str, Trial)> {
         ("a_fresh_disk_replaces_the_old_one_when_sealed", || Box::pin(fresh_disks())),
         ("destroying_removes_hostile_trees", || Box::pin(hostile_trees())),
         ("a_killed_server_ends_no_machine", || Box::pin(server_dies())),
+        ("a_server_that_dies_while_starting_leaves_no_machine", || Box::pin(server_dies_early())),
         ("machines_are_listed_in_order", || Box::pin(listed())),
         ("connections_are_used_again_and_upgraded", || Box::pin(connections())),
         ("a_start_is_quick", || Box::pin(quick())),
@@ -224,9 +225,12 @@ async fn connections() {
     assert_eq!(reply.status(), 101);
     let upgraded = hyper::upgrade::on(&mut reply).await.expect("upgraded");
     let mut stream = hyper_util::rt::TokioIo::new(upgraded);
-    let mut greeting = vec![0; 2];
-    tokio::io::AsyncReadExt::read_exact(&mut stream, &mut greeting).await.expect("a frame");
-    assert_eq!(greeting[0], 0x82, "a binary message: the SSH server greets");
+    // A masked, empty ping (RFC 6455 section 5.5.2): the other side is a WebSocket.
+    tokio::io::AsyncWriteExt::write_all(&mut stream, &[0x89, 0x80, 0, 0, 0, 0]).await.expect("sent");
+    let mut frame = [0];
+    let read = tokio::io::AsyncReadExt::read_exact(&mut stream, &mut frame);
+    tokio::time::timeout(Duration::from_secs(20), read).await.expect("in time").expect("a frame");
+    assert!(matches!(frame[0], 0x8a | 0x82), "a pong, or the greeting of the SSH server: {frame:?}");
 }
 
 async fn quick() {
@@ -294,4 +298,56 @@ async fn server_dies() {
     assert_eq!(world.runtime.stop(machine, 7, Duration::from_secs(20)).await.expect("stops"), Stopped::Clean);
     world.reopen().await;
     assert!(!world.runtime.inspect(machine).await.expect("inspects").expect("known").alive);
+}
+
+/// The server hangs where it records the process, before it writes the boot message, and is killed there.
+async fn server_dies_early() {
+    let mut world = World::new().await;
+    let machine = key();
+    let folder = world.machine_folder(machine);
+    std::fs::create_dir(&folder).expect("the machine's folder");
+    // Opening a pipe for writing waits for a reader, who never comes.
+    let pipe = folder.join("life.json.new");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)
+        .expect("a pipe");
+    let mut server = Command::new("/proc/self/exe")
+        .arg("--serve")
+        .arg(world.folder.path())
+        .args([machine.owner.to_string(), machine.workspace.to_string()])
+        .spawn()
+        .expect("a server");
+    let agent = loop {
+        if let Some(agent) = agent_of(server.id()) {
+            break agent;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    server.kill().expect("killed");
+    server.wait().expect("gone");
+    let begun = Instant::now();
+    while is_agent(&agent) {
+        assert!(begun.elapsed() < Duration::from_secs(30), "the agent lives on");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    std::fs::remove_file(pipe).expect("removed");
+    world.reopen().await;
+    assert!(!world.runtime.inspect(machine).await.expect("inspects").expect("known").alive);
+    assert_eq!(world.start(machine, 8).await.disk, DiskState::Fresh);
+}
+
+fn is_agent(process: &str) -> bool {
+    std::fs::read(format!("/proc/{process}/cmdline")).is_ok_and(|words| words == b"flare-agent\0")
+}
+
+/// The agent that is a child of a server.
+fn agent_of(server: u32) -> Option<String> {
+    std::fs::read_dir("/proc")
+        .ok()?
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .find(|name| {
+            let stat = std::fs::read_to_string(format!("/proc/{name}/stat")).unwrap_or_default();
+            let parent = stat.rsplit(')').next().and_then(|rest| rest.split_ascii_whitespace().nth(1));
+            parent == Some(server.to_string().as_str()) && is_agent(name)
+        })
 }

@@ -66,7 +66,8 @@ async fn processor() {
     let mut slow = spec(machine, 1);
     slow.limits.cpu_millis = 200;
     world.runtime.start(slow).await.expect("starts");
-    let used = world.shell(machine, "timeout 2 sh -c 'while :; do :; done'; cut -d' ' -f16-17 /proc/$$/stat").await;
+    let used =
+        world.shell(machine, "timeout 2 sh -c 'while :; do :; done'; cut -d' ' -f16-17 /proc/$$/stat").await;
     let ticks: u64 = used.split(' ').map(|number| number.parse::<u64>().expect("ticks")).sum();
     // A fifth of two seconds is 40 ticks; twice that for coarse periods.
     assert!(ticks < 80, "{used}");
@@ -95,19 +96,28 @@ async fn full_disk() {
     let kept = std::fs::read_to_string(world.machine_folder(machine).join("notices.jsonl")).expect("notices");
     assert!(kept.contains("\"disk_full\""), "{kept}");
     // Whoever makes room may work.
-    assert_eq!(world.shell(machine, "rm /workspace/big; sleep 7; echo free > /workspace/note; cat /workspace/note").await, "free");
+    assert_eq!(
+        world
+            .shell(machine, "rm /workspace/big; sleep 7; echo free > /workspace/note; cat /workspace/note")
+            .await,
+        "free"
+    );
 }
 
 async fn profile() {
     let world = World::new().await;
     let profile = world.runtime.profile();
-    assert_eq!((profile.name.as_str(), profile.isolation, profile.network.as_str()), ("sandbox", Isolation::Sandbox, "proxy"));
+    assert_eq!(
+        (profile.name.as_str(), profile.isolation, profile.network.as_str()),
+        ("sandbox", Isolation::Sandbox, "proxy")
+    );
     let names: Vec<&str> = profile.limits.keys().map(String::as_str).collect();
     assert_eq!(names, ["cpu", "disk", "memory", "pids"]);
     assert_eq!(profile.limits["disk"], Enforcement::Watched);
     assert_eq!(profile.limits["pids"], Enforcement::Enforced);
     let checks = SandboxRuntime::probe(world.config.clone()).await.expect("probes");
-    let states: BTreeMap<&str, CheckState> = checks.iter().map(|check| (check.name.as_str(), check.state)).collect();
+    let states: BTreeMap<&str, CheckState> =
+        checks.iter().map(|check| (check.name.as_str(), check.state)).collect();
     for name in ["namespaces", "new root", "overlay and /proc", "network and limits", "system call filter"] {
         assert_eq!(states.get(name), Some(&CheckState::Ok), "{checks:?}");
     }
@@ -124,7 +134,8 @@ async fn leftovers() {
     let machine = world.machine().await;
     let life = std::fs::read(world.machine_folder(machine).join("life.json")).expect("a life");
     let life: serde_json::Value = serde_json::from_slice(&life).expect("JSON");
-    let groups: Vec<&str> = life["groups"].as_array().expect("groups").iter().filter_map(|group| group.as_str()).collect();
+    let groups: Vec<&str> =
+        life["groups"].as_array().expect("groups").iter().filter_map(|group| group.as_str()).collect();
     if crate::world::is_root() {
         assert!(!groups.is_empty());
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use burstflare_adapters_local::blobs::FsBlobs;
@@ -192,7 +192,8 @@ fn probe_folder() -> PathBuf {
     static ONCE: OnceLock<PathBuf> = OnceLock::new();
     ONCE.get_or_init(|| {
         let own = fs::metadata("/proc/self/exe").expect("this program");
-        let stamp = own.modified().expect("a time").duration_since(std::time::UNIX_EPOCH).expect("a time").as_nanos();
+        let stamp =
+            own.modified().expect("a time").duration_since(std::time::UNIX_EPOCH).expect("a time").as_nanos();
         let user = rustix::process::geteuid().as_raw();
         let all = std::env::temp_dir().join(format!("flare-sandbox-probe-{user}"));
         let folder = all.join(format!("{stamp}/flare-probe"));
