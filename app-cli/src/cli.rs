@@ -27,9 +27,12 @@ Environment:
   FLARE_CONFIG_DIR  the folder of credentials and keys
   NO_COLOR          no colours
 
-Exit codes: 0 done, 1 other, 2 usage, 3 not found, 4 not signed in or not allowed, 5 conflict, 6 limit,
-7 server unavailable, 8 too slow, 9 not supported, 10 build or session failed, 130 interrupted.
-`flare ssh` and `flare session exec` answer the remote command's own code."
+Exit codes:
+  0 done              4 not signed in, not allowed   8 took too long
+  1 something else    5 conflict                     9 not supported
+  2 usage             6 limit reached               10 build or session failed
+  3 not found         7 server unavailable         130 interrupted
+  `flare ssh` and `flare session exec` answer the remote command's own code."
 )]
 pub struct Cli {
     #[command(flatten)]

@@ -1,9 +1,4 @@
-//! `flare`: the command line of BurstFlare, and the home of its embedded server.
-//!
-//! [`cli`] says which commands there are; each noun and verb is a file of [`command`]. What they share: [`client`]
-//! speaks HTTP, [`credential`] keeps tokens by origin, [`output`] is the only place that prints, [`exit`] is the
-//! table of exit codes, [`wait`] waits by events. [`bundle`] packs folders, [`ssh`] drives OpenSSH, [`serve`] wires
-//! the control plane to this machine.
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
 pub mod bundle;

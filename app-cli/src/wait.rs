@@ -35,6 +35,8 @@ pub struct Wait<'a> {
     pub client: &'a Client,
     /// Reads the resource.
     pub call: Call,
+    /// Its id, as events name it.
+    pub subject: &'a str,
     /// Whether its absence is the end that is waited for.
     pub until_gone: bool,
     /// How long to wait at most.
@@ -90,7 +92,7 @@ impl Wait<'_> {
             if Instant::now() >= end {
                 return Err(self.too_long());
             }
-            let _ = timeout_at(end, stream.something_new()).await;
+            let _ = timeout_at(end, stream.something_new(self.subject)).await;
         }
     }
 
@@ -141,19 +143,26 @@ impl Listening {
         self.events = None;
     }
 
-    /// Returns when there was an event, the stream broke, or it is time to look anyway.
-    async fn something_new(&mut self) {
+    /// Returns when there was an event of the subject, the stream broke, or it is time to look anyway.
+    async fn something_new(&mut self, subject: &str) {
         let Some(events) = &mut self.events else { return sleep(LOOK_WITHOUT).await };
-        match events.next(LOOK).await {
-            Ok(Some(event)) => {
-                if event.id.is_some() {
-                    self.last = event.id;
+        let look = Instant::now() + LOOK;
+        while let Some(left) = look.checked_duration_since(Instant::now()) {
+            match events.next(left).await {
+                Ok(Some(event)) => {
+                    let ours = event.subject() == subject;
+                    if event.id.is_some() {
+                        self.last = event.id;
+                    }
+                    if ours {
+                        return;
+                    }
                 }
-            }
-            Err(failure) if failure.exit == Exit::Timeout => {}
-            Ok(None) | Err(_) => {
-                self.close();
-                sleep(Duration::from_millis(200)).await;
+                Err(failure) if failure.exit == Exit::Timeout => return,
+                Ok(None) | Err(_) => {
+                    self.close();
+                    return sleep(Duration::from_millis(200)).await;
+                }
             }
         }
     }

@@ -45,7 +45,10 @@ async fn open(origin: &Origin) -> Result<Box<dyn Wire>, Failure> {
     let stream = TlsConnector::from(tls()?)
         .connect(name, tcp)
         .await
-        .map_err(|error| unreachable(origin, &error.to_string()))?;
+        .map_err(|error| {
+            unreachable(origin, &error.to_string())
+                .hint("An authority of your own is trusted when its certificate is in the file that SSL_CERT_FILE names.")
+        })?;
     Ok(Box::new(stream))
 }
 

@@ -110,7 +110,7 @@ fn show(document: &Value) -> String {
 pub async fn follow(context: &Context, client: &Client, build: &str) -> Result<(), Failure> {
     let call = Call::get(&["builds", build]);
     let what = format!("build {build}");
-    let wait = Wait { client, call, until_gone: false, deadline: DEADLINE, what };
+    let wait = Wait { client, call, subject: build, until_gone: false, deadline: DEADLINE, what };
     let ended = wait.run(context, By(|document: &Value| judge(document))).await;
     if ended.as_ref().is_err_and(|failure| failure.exit == Exit::Failed) {
         show_tail(context, client, build).await;
@@ -171,7 +171,14 @@ async fn log(context: &Context, client: &Client, build: &str, follow: bool) -> O
         return Ok(0);
     }
     let call = Call::get(&["builds", build]);
-    let wait = Wait { client, call, until_gone: false, deadline: DEADLINE, what: format!("build {build}") };
+    let wait = Wait {
+        client,
+        call,
+        subject: build,
+        until_gone: false,
+        deadline: DEADLINE,
+        what: format!("build {build}"),
+    };
     wait.run(context, printer).await?;
     Ok(0)
 }

@@ -43,7 +43,9 @@ pub fn dev(context: &Context, args: &Dev) -> Outcome {
         // Plain processes instead of a sandbox are for one's own machine alone.
         let options = args.common.options(Registration::Open, "local", Fallback::Process)?;
         let data_dir = options.data_dir.clone();
-        let plant = Plant::open(options).await?;
+        let Some(plant) = signals.unless(Plant::open(options)).await? else {
+            return Ok(Exit::Interrupted.code());
+        };
         let url = config.url();
         plant.begin(&url).await?;
         warn(context, &plant);

@@ -12,6 +12,7 @@ pub mod print;
 pub mod serve;
 pub mod server;
 pub mod session;
+pub mod session_wait;
 pub mod ssh;
 pub mod template;
 pub mod token;

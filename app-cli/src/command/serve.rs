@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::server::{Common, Signals, end, log, warn};
 use crate::context::Context;
-use crate::exit::{Failure, Outcome};
+use crate::exit::{Exit, Failure, Outcome};
 use crate::run;
 use crate::serve::{Listeners, Plant};
 
@@ -64,7 +64,9 @@ pub fn serve(context: &Context, args: &Serve) -> Outcome {
             Admission::Closed => Registration::Closed,
         };
         let options = args.common.options(registration, "standard", Fallback::Refuse)?;
-        let plant = Plant::open(options).await?;
+        let Some(plant) = signals.unless(Plant::open(options)).await? else {
+            return Ok(Exit::Interrupted.code());
+        };
         plant.begin(&url).await?;
         warn(context, &plant);
         let code = match registration {

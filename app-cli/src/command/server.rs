@@ -119,6 +119,17 @@ impl Signals {
         })
     }
 
+    /// What `work` answers, or nothing when a signal comes first.
+    pub(super) async fn unless<T>(
+        &mut self,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<Option<T>, Failure> {
+        tokio::select! {
+            done = work => done.map(Some),
+            () = self.next() => Ok(None),
+        }
+    }
+
     pub(super) async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}

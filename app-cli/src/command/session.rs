@@ -1,7 +1,5 @@
 //! `flare session`: machines, and bringing them up and down.
 
-use std::time::Duration;
-
 use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::{Value, json};
@@ -14,10 +12,7 @@ use crate::page::{self, PageArgs};
 use crate::table::{card, field};
 use crate::wait::{By, Look, Wait};
 
-/// A little longer than the server's own deadline of a start, so that its reason is the one that is shown.
-const START: Duration = Duration::from_secs(660);
-/// The same for a stop, whose snapshot may take a while.
-const STOP: Duration = Duration::from_secs(960);
+use super::session_wait::{STOP, judge_stop, running};
 
 /// What can be done about sessions.
 #[derive(Debug, Subcommand)]
@@ -169,47 +164,6 @@ async fn bring_up(
     Ok(0)
 }
 
-/// Waits until a session runs, in this life of its machine or a later one.
-///
-/// # Errors
-/// `Failed` with the reason when it will not run.
-pub async fn running(
-    context: &Context,
-    client: &Client,
-    id: &str,
-    least_epoch: u64,
-) -> Result<Value, Failure> {
-    let call = Call::get(&["sessions", id]);
-    let wait = Wait { client, call, until_gone: false, deadline: START, what: format!("starting {id}") };
-    wait.run(context, By(move |document: &Value| judge_start(document, least_epoch))).await
-}
-
-fn judge_start(document: &Value, least_epoch: u64) -> Look {
-    let wanted = document["goal"] == "run" || document["goal"] == "restart";
-    let state = document["state"].as_str().unwrap_or_default();
-    match state {
-        "running" if document["epoch"].as_u64().unwrap_or(u64::MAX) >= least_epoch => Look::Done,
-        "failed" => Look::Never(failed(document, "the session could not be started")),
-        "deleting" => Look::Never(Failure::new(Exit::Conflict, "the session is being deleted")),
-        _ if !wanted => Look::Never(failed(
-            document,
-            &format!("the session is {state}: somebody else put it to sleep, or its machine ended"),
-        )),
-        "stopping" => Look::Pending("session: waiting for the stop to end".to_owned()),
-        "running" => Look::Pending("session: about to restart".to_owned()),
-        state => Look::Pending(format!("session: {state}")),
-    }
-}
-
-fn failed(document: &Value, what: &str) -> Failure {
-    let failure = &document["failure"];
-    let text = |name: &str| failure[name].as_str().map(str::to_owned);
-    let message = text("message").map_or_else(|| what.to_owned(), |why| format!("{what}: {why}"));
-    let hint = text("hint")
-        .unwrap_or_else(|| format!("Start it again: `flare session start {}`.", field(document, "name")));
-    Failure { exit: Exit::Failed, code: text("code"), message, hint: Some(hint), request_id: None }
-}
-
 async fn stop(context: &Context, steer: &Steer, force: bool) -> Outcome {
     let client = context.client()?;
     let verb = if force { "force-stop" } else { "stop" };
@@ -217,8 +171,14 @@ async fn stop(context: &Context, steer: &Steer, force: bool) -> Outcome {
     if !steer.wait.no_wait {
         let id = field(&document, "id");
         let call = Call::get(&["sessions", &id]);
-        let wait =
-            Wait { client: &client, call, until_gone: false, deadline: STOP, what: format!("stopping {id}") };
+        let wait = Wait {
+            client: &client,
+            call,
+            subject: &id,
+            until_gone: false,
+            deadline: STOP,
+            what: format!("stopping {id}"),
+        };
         document = wait.run(context, By(judge_stop)).await?;
         if !document["failure"].is_null() {
             context.output.warn(&format!(
@@ -234,18 +194,6 @@ async fn stop(context: &Context, steer: &Steer, force: bool) -> Outcome {
     Ok(0)
 }
 
-fn judge_stop(document: &Value) -> Look {
-    match document["state"].as_str().unwrap_or_default() {
-        "sleeping" if document["goal"] != "run" => Look::Done,
-        "created" | "failed" => Look::Done,
-        _ if document["goal"] == "run" => {
-            Look::Never(Failure::new(Exit::Conflict, "the session was started again meanwhile"))
-        }
-        "deleting" => Look::Never(Failure::new(Exit::Conflict, "the session is being deleted")),
-        state => Look::Pending(format!("session: {state}")),
-    }
-}
-
 async fn delete(context: &Context, steer: &Steer) -> Outcome {
     let client = context.client()?;
     let document = client.json(&Call::new(Method::DELETE, &["sessions", &steer.session])).await?;
@@ -253,8 +201,14 @@ async fn delete(context: &Context, steer: &Steer) -> Outcome {
         // By id: another session may take the name the moment it is free.
         let id = document["id"].as_str().unwrap_or(&steer.session).to_owned();
         let call = Call::get(&["sessions", &id]);
-        let wait =
-            Wait { client: &client, call, until_gone: true, deadline: STOP, what: format!("deleting {id}") };
+        let wait = Wait {
+            client: &client,
+            call,
+            subject: &id,
+            until_gone: true,
+            deadline: STOP,
+            what: format!("deleting {id}"),
+        };
         wait.run(context, By(|_: &Value| Look::Pending("session: deleting".to_owned()))).await?;
     }
     context.output.result(&document, || format!("Deleted session {}.", steer.session));

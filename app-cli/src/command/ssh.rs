@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::client::{Call, Client, open_socket};
-use crate::command::session;
+use crate::command::session_wait;
 use crate::context::Context;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::ssh::{self, Key, KnownHosts, Program};
@@ -85,7 +85,7 @@ async fn awake(context: &Context, client: &Client, session: &str) -> Result<Valu
     context.output.progress("session: waking");
     let id = field(&document, "id");
     client.json(&Call::post(&["sessions", &id, "start"])).await?;
-    session::running(context, client, &id, 0).await
+    session_wait::running(context, client, &id, 0).await
 }
 
 /// Runs `flare ssh-proxy`: standard input and output become the session's SSH stream.

@@ -11,38 +11,38 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// The program.
-pub const EXE: &str = env!("CARGO_BIN_EXE_flare");
+pub(crate) const EXE: &str = env!("CARGO_BIN_EXE_flare");
 /// Longer than anything takes that works, also on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What a command answered.
 #[derive(Debug)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// Its exit code.
-    pub code: i32,
+    pub(crate) code: i32,
     /// Its standard output.
-    pub out: String,
+    pub(crate) out: String,
     /// Its standard error.
-    pub err: String,
+    pub(crate) err: String,
 }
 
 impl Answer {
     /// The one JSON document of standard output.
     #[track_caller]
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
     /// Insists on success.
     #[track_caller]
-    pub fn ok(self) -> Self {
+    pub(crate) fn ok(self) -> Self {
         assert_eq!(self.code, 0, "{self:?}");
         self
     }
 
     /// Insists on an exit code and something in the error.
     #[track_caller]
-    pub fn fails(self, code: i32, about: &str) -> Self {
+    pub(crate) fn fails(self, code: i32, about: &str) -> Self {
         assert_eq!(self.code, code, "{self:?}");
         assert!(self.err.contains(about), "`{about}` is not in {self:?}");
         self
@@ -60,14 +60,14 @@ impl From<Output> for Answer {
 }
 
 /// A user's surroundings: home, folder of credentials, working folder.
-pub struct Place {
+pub(crate) struct Place {
     /// Everything lies below it.
-    pub root: tempfile::TempDir,
+    pub(crate) root: tempfile::TempDir,
 }
 
 impl Place {
     /// Fresh ones.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let root = tempfile::tempdir().expect("a folder");
         for name in ["home", "work"] {
             fs::create_dir(root.path().join(name)).expect("made");
@@ -76,12 +76,12 @@ impl Place {
     }
 
     /// Something below the root.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.root.path().join(name)
     }
 
     /// A command in these surroundings, with nothing else of the caller's environment but PATH and proxies.
-    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+    pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command.env_clear();
         for name in ["PATH", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy"]
@@ -101,24 +101,24 @@ impl Place {
 
     /// Runs `flare` to its end.
     #[track_caller]
-    pub fn flare<I: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = I>) -> Answer {
+    pub(crate) fn flare<I: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = I>) -> Answer {
         run(self.command(EXE).args(words))
     }
 
     /// A server with these surroundings.
-    pub fn server(&self) -> Server {
+    pub(crate) fn server(&self) -> Server {
         self.server_with(&["--port", "0"])
     }
 
     /// A server with these words behind `dev`.
-    pub fn server_with(&self, words: &[&str]) -> Server {
+    pub(crate) fn server_with(&self, words: &[&str]) -> Server {
         Server::start(self, words)
     }
 }
 
 /// Runs a command to its end, or to the end of patience.
 #[track_caller]
-pub fn run(command: &mut Command) -> Answer {
+pub(crate) fn run(command: &mut Command) -> Answer {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("runs");
     let out = drain(child.stdout.take().expect("a pipe"));
     let err = drain(child.stderr.take().expect("a pipe"));
@@ -127,7 +127,7 @@ pub fn run(command: &mut Command) -> Answer {
 }
 
 /// Waits for a process's end, then kills it.
-pub fn wait(child: &mut Child) -> Option<std::process::ExitStatus> {
+pub(crate) fn wait(child: &mut Child) -> Option<std::process::ExitStatus> {
     let end = Instant::now() + PATIENCE;
     while Instant::now() < end {
         if let Some(status) = child.try_wait().expect("waits") {
@@ -149,12 +149,12 @@ fn drain(mut from: impl Read + Send + 'static) -> std::thread::JoinHandle<Vec<u8
 }
 
 /// A running `flare dev`; ends, with its sessions, when it is dropped.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
     /// Where it answers.
-    pub url: String,
+    pub(crate) url: String,
     /// Its data folder.
-    pub data: PathBuf,
+    pub(crate) data: PathBuf,
 }
 
 impl Server {
@@ -182,14 +182,14 @@ impl Server {
     }
 
     /// Sends a signal.
-    pub fn signal(&self, signal: rustix::process::Signal) {
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).expect("sent");
     }
 
     /// Waits for its end; answers its exit code.
     #[track_caller]
-    pub fn ended(mut self) -> Option<i32> {
+    pub(crate) fn ended(mut self) -> Option<i32> {
         let status = wait(&mut self.child).expect("the server ends");
         status.code()
     }
@@ -206,7 +206,7 @@ impl Drop for Server {
 
 /// Whether this machine has what a test needs. On CI a missing thing is a failure, elsewhere it is said loudly.
 #[track_caller]
-pub fn have(program: &str) -> bool {
+pub(crate) fn have(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).any(|dir| dir.join(program).is_file());
     if !found {
@@ -218,7 +218,7 @@ pub fn have(program: &str) -> bool {
 
 /// Registers, makes a template of a folder (or of the starter), promotes it, and brings a session up.
 #[track_caller]
-pub fn session(place: &Place, server: &Server, folder: Option<&Path>) -> String {
+pub(crate) fn session(place: &Place, server: &Server, folder: Option<&Path>) -> String {
     place.flare(["auth", "register", "--email", "e@example.com", "--url", &server.url]).ok();
     place.flare(["template", "create", "t"]).ok();
     let mut upload = place.command(EXE);

@@ -1,4 +1,10 @@
 //! The program as it is: the real binary, a real server, the system's OpenSSH.
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test stops at surprises and says what it skips"
+)]
 
 mod bundle;
 mod config_ssh;
