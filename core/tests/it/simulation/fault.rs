@@ -107,6 +107,11 @@ impl Faults {
         self.hits(self.rates.duplicate)
     }
 
+    /// Whether a call on a machine has its effect only after its caller has given up.
+    pub(super) fn comes_late(&self) -> bool {
+        self.hits(self.rates.machine / 2)
+    }
+
     pub(super) fn breaks(&self) -> bool {
         self.hits(self.rates.broken)
     }

@@ -17,6 +17,7 @@ use burstflare_ports::stream::Body;
 use burstflare_ports::time::Timestamp;
 
 use super::agent::{summary, unpack};
+use super::executor::{Side, Spawner};
 use super::fault::Faults;
 use super::store::Sabotage;
 
@@ -48,8 +49,19 @@ impl Machine {
     }
 }
 
+/// What a start needs.
+#[derive(Clone)]
+struct Birth {
+    machine: MachineKey,
+    epoch: Epoch,
+    keep: bool,
+    layer: Files,
+    agent_key: String,
+}
+
 #[derive(Clone)]
 pub(super) struct Machines {
+    spawner: Spawner,
     pub(super) all: Arc<Mutex<BTreeMap<MachineKey, Machine>>>,
     blobs: Arc<dyn Blobs>,
     pub(super) faults: Faults,
@@ -61,8 +73,8 @@ pub(super) fn problem(kind: ErrorKind, what: &str) -> PortError {
 }
 
 impl Machines {
-    pub(super) fn new(blobs: Arc<dyn Blobs>, faults: Faults, sabotage: Sabotage) -> Self {
-        Self { all: Arc::default(), blobs, faults, sabotage }
+    pub(super) fn new(spawner: Spawner, blobs: Arc<dyn Blobs>, faults: Faults, sabotage: Sabotage) -> Self {
+        Self { spawner, all: Arc::default(), blobs, faults, sabotage }
     }
 
     /// A live machine of a session dies: its processes are killed, what was synced stays.
@@ -109,6 +121,64 @@ impl Machines {
         act(machine)
     }
 
+    /// Sometimes a call is answered with a timeout and has its effect later, when nobody reckons with it.
+    fn late<T: Clone + Send + Sync + 'static>(&self, what: &T, effect: fn(&Self, &T)) -> PortResult<()> {
+        if !self.faults.comes_late() {
+            return Ok(());
+        }
+        let (machines, what) = (self.clone(), what.clone());
+        self.spawner.spawn(Side::World, async move {
+            let wait = machines.faults.rng.below(20_000);
+            machines.faults.clock.sleep(Duration::from_millis(wait as u64)).await;
+            machines.faults.note(|| "a late effect on a machine".to_owned());
+            effect(&machines, &what);
+        });
+        Err(problem(ErrorKind::Timeout, "took too long"))
+    }
+
+    fn begin(&self, birth: &Birth) -> PortResult<Started> {
+        self.with(birth.machine, birth.epoch, |machine| {
+            // Each life has a key of its own: the same key is the same life.
+            if machine.live.as_ref().is_none_or(|live| live.key != birth.agent_key) {
+                machine.fresh = None;
+                let keeps = birth.keep && machine.whole.is_some();
+                if !keeps {
+                    machine.fresh = Some(birth.layer.clone());
+                }
+                let slow = if self.faults.rng.hits(2_000) { 4_000 } else { 300 };
+                let wait = Duration::from_millis(self.faults.rng.below(slow) as u64);
+                machine.live = Some(Live {
+                    key: birth.agent_key.clone(),
+                    ready_at: self.faults.clock.now().after(wait),
+                    on_fresh: !keeps,
+                    quiet: false,
+                });
+            }
+            let on_fresh = machine.live.as_ref().is_some_and(|live| live.on_fresh);
+            Ok(Started { disk: if on_fresh { DiskState::Fresh } else { DiskState::Kept } })
+        })
+    }
+
+    fn end(&self, key: MachineKey, epoch: Epoch) -> PortResult<Stopped> {
+        self.with(key, epoch, |machine| {
+            if self.sabotage == Sabotage::ForgetfulDisks {
+                machine.whole = None;
+            }
+            if self.sabotage == Sabotage::ImmortalMachines {
+                return Ok(Stopped::Absent);
+            }
+            Ok(machine.live.take().map_or(Stopped::Absent, |_| Stopped::Killed))
+        })
+    }
+
+    fn raze(&self, key: MachineKey, epoch: Epoch) -> PortResult<()> {
+        self.with(key, epoch, |_| Ok(()))?;
+        if self.sabotage != Sabotage::ImmortalMachines {
+            self.all.lock().unwrap().remove(&key);
+        }
+        Ok(())
+    }
+
     async fn layer(&self, layer: Option<&LayerRef>) -> PortResult<Files> {
         let Some(layer) = layer else { return Ok(Files::new()) };
         let (_, stream) = self.blobs.get(&layer.blob, None).await?;
@@ -135,30 +205,15 @@ impl MachineRuntime for Machines {
     async fn start(&self, spec: MachineSpec) -> PortResult<Started> {
         self.faults
             .around("runtime.start", async {
-                let layer = self.layer(spec.layer.as_ref()).await?;
-                self.with(spec.machine, spec.epoch, |machine| {
-                    let same = machine.epoch == spec.epoch && machine.live.is_some();
-                    let same =
-                        same && machine.live.as_ref().is_some_and(|live| live.key == *spec.boot.key.expose());
-                    if !same {
-                        machine.live = None;
-                        machine.fresh = None;
-                        let keeps = spec.disk == DiskPlan::Keep && machine.whole.is_some();
-                        if !keeps {
-                            machine.fresh = Some(layer);
-                        }
-                        let slow = if self.faults.rng.hits(2_000) { 4_000 } else { 300 };
-                        let wait = Duration::from_millis(self.faults.rng.below(slow) as u64);
-                        machine.live = Some(Live {
-                            key: spec.boot.key.expose().clone(),
-                            ready_at: self.faults.clock.now().after(wait),
-                            on_fresh: !keeps,
-                            quiet: false,
-                        });
-                    }
-                    let on_fresh = machine.live.as_ref().is_some_and(|live| live.on_fresh);
-                    Ok(Started { disk: if on_fresh { DiskState::Fresh } else { DiskState::Kept } })
-                })
+                let birth = Birth {
+                    machine: spec.machine,
+                    epoch: spec.epoch,
+                    keep: spec.disk == DiskPlan::Keep,
+                    layer: self.layer(spec.layer.as_ref()).await?,
+                    agent_key: spec.boot.key.expose().clone(),
+                };
+                self.late(&birth, |machines, birth| drop(machines.begin(birth)))?;
+                self.begin(&birth)
             })
             .await
     }
@@ -196,15 +251,8 @@ impl MachineRuntime for Machines {
     async fn stop(&self, key: MachineKey, epoch: Epoch, _grace: Duration) -> PortResult<Stopped> {
         self.faults
             .around("runtime.stop", async {
-                self.with(key, epoch, |machine| {
-                    if self.sabotage == Sabotage::ForgetfulDisks {
-                        machine.whole = None;
-                    }
-                    if self.sabotage == Sabotage::ImmortalMachines {
-                        return Ok(Stopped::Absent);
-                    }
-                    Ok(machine.live.take().map_or(Stopped::Absent, |_| Stopped::Killed))
-                })
+                self.late(&(key, epoch), |machines, (key, epoch)| drop(machines.end(*key, *epoch)))?;
+                self.end(key, epoch)
             })
             .await
     }
@@ -212,11 +260,8 @@ impl MachineRuntime for Machines {
     async fn destroy(&self, key: MachineKey, epoch: Epoch) -> PortResult<()> {
         self.faults
             .around("runtime.destroy", async {
-                self.with(key, epoch, |_| Ok(()))?;
-                if self.sabotage != Sabotage::ImmortalMachines {
-                    self.all.lock().unwrap().remove(&key);
-                }
-                Ok(())
+                self.late(&(key, epoch), |machines, (key, epoch)| drop(machines.raze(*key, *epoch)))?;
+                self.raze(key, epoch)
             })
             .await
     }

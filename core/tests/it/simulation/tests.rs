@@ -24,13 +24,16 @@ fn nothing_acknowledged_is_lost_and_nothing_is_stuck() {
         }
         Err(_) => 0..number("SIM_SEEDS", 200),
     };
+    let count = seeds.end - seeds.start;
     let begun = Instant::now();
     let (mut polls, mut crashes) = (0, 0);
     let mut done: BTreeMap<&str, u64> = BTreeMap::new();
     let mut failed = Vec::new();
-    let count = seeds.end - seeds.start;
     for seed in seeds {
         let outcome = run(seed, steps(), Sabotage::None, print);
+        if count == 1 {
+            println!("trace {}", outcome.trace);
+        }
         polls += outcome.polls;
         crashes += outcome.crashes;
         for (action, times) in outcome.done {

@@ -50,7 +50,7 @@ impl World {
         store: Arc<dyn Store>,
         blobs: Arc<dyn Blobs>,
     ) -> Self {
-        let machines = Machines::new(Arc::clone(&blobs), faults.clone(), sabotage);
+        let machines = Machines::new(spawner.clone(), Arc::clone(&blobs), faults.clone(), sabotage);
         Self {
             rng,
             clock,
