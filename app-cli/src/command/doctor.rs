@@ -162,8 +162,14 @@ fn problem(name: &str, failure: Failure) -> Line {
 
 /// What the running server notes of itself.
 fn running(status: &Status, lines: &mut Vec<Line>) {
-    isolation(&status.runtime, lines);
-    for check in status.checks.as_array().into_iter().flatten() {
+    let mut runtime = status.runtime.clone();
+    let checks = status.checks.as_array().map_or(&[][..], Vec::as_slice);
+    // Each check has a line of its own below, with its cure.
+    runtime.warnings.retain(|warning| {
+        !checks.iter().any(|check| check["detail"].as_str().is_some_and(|detail| warning.contains(detail)))
+    });
+    isolation(&runtime, lines);
+    for check in checks {
         let text = |name: &str| check[name].as_str().unwrap_or_default();
         let state = match text("state") {
             "ok" => State::Ok,

@@ -150,8 +150,12 @@ async fn bring_up(
     for warning in document["warnings"].as_array().into_iter().flatten() {
         context.output.warn(&format!("{}: {}", field(warning, "code"), field(warning, "message")));
     }
-    for warning in document["runtime"]["warnings"].as_array().into_iter().flatten() {
-        context.output.warn(warning.as_str().unwrap_or_default());
+    // What holds of this host in general is doctor's to tell, and the server's at its start; these change what a
+    // session may do to the machine.
+    if document["runtime"]["isolation"] == "process" || document["runtime"]["network"] == "host" {
+        for warning in document["runtime"]["warnings"].as_array().into_iter().flatten() {
+            context.output.warn(warning.as_str().unwrap_or_default());
+        }
     }
     context.output.result(&document, || {
         let name = field(&document, "name");
@@ -253,6 +257,9 @@ fn show(document: &Value) -> String {
     }
     for warning in document["warnings"].as_array().into_iter().flatten() {
         pairs.push(("warning", field(warning, "message")));
+    }
+    for warning in document["runtime"]["warnings"].as_array().into_iter().flatten() {
+        pairs.push(("warning", crate::output::clean(warning.as_str().unwrap_or_default())));
     }
     card(&pairs)
 }
