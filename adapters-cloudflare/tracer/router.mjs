@@ -161,6 +161,9 @@ await ask("a revoked token", "GET", templates, { status: 401, reads: 1 }, { toke
 await ask("blobs", "PUT", `${versions}/${version.id}/bundle`, { status: 501, code: "not_supported" },
   { token: a, body: "x", headers: { "content-type": "application/zstd" } });
 await ask("live events", "GET", "/api/v1/events", { status: 501, code: "not_supported" }, { token: a });
+const ready = await send(base, "GET", "/readyz");
+const oks = Object.fromEntries(Object.entries(ready.json?.probes ?? {}).map(([name, probe]) => [name, probe.ok]));
+that("readiness says what is missing", ready.status === 503 && JSON.stringify(oks) === '{"blobs":false,"machines":false,"store":true}', ready.json);
 await ask("a planned route", "GET", "/api/v1/usage", { status: 501, code: "not_supported" }, { token: a });
 
 // Races: the commit decides.
