@@ -4,6 +4,9 @@
 //! runs it inside a machine; and a server that can be killed. Each trial runs twice, as root and as an ordinary
 //! user, with the data folder below a folder that only the server may enter.
 #![cfg(target_os = "linux")]
+#![expect(clippy::expect_used, reason = "a trial that cannot go on has failed")]
+#![expect(clippy::print_stdout, reason = "probes and servers answer on their standard output")]
+#![expect(clippy::print_stderr, reason = "what was left out is said loudly")]
 
 #[path = "sandbox/confinement.rs"]
 mod confinement;
@@ -45,9 +48,10 @@ fn main() -> ExitCode {
     let root = world::is_root();
     let mut trials = Vec::new();
     for (name, body) in all {
-        trials.push(Trial::test(format!("user::{name}"), move || as_user(name, body)));
+        trials.push(Trial::test(format!("sandbox::user::{name}"), move || as_user(name, body)));
         // Loud, not silent: libtest prints them as ignored.
-        trials.push(Trial::test(format!("root::{name}"), move || here(body)).with_ignored_flag(!root));
+        trials
+            .push(Trial::test(format!("sandbox::root::{name}"), move || here(body)).with_ignored_flag(!root));
     }
     let mut arguments = Arguments::from_args();
     // Machines are watched by time; many at once on few cores would only disturb each other.
@@ -67,7 +71,7 @@ fn as_user(name: &str, body: Body) -> Result<(), Failed> {
         return here(body);
     }
     let output = Command::new("/proc/self/exe")
-        .args(["--exact", &format!("user::{name}"), "--nocapture"])
+        .args(["--exact", &format!("sandbox::user::{name}"), "--nocapture"])
         .uid(ORDINARY)
         .gid(ORDINARY)
         .env("RUST_BACKTRACE", "0")

@@ -170,7 +170,7 @@ mod tests {
     /// Runs the program as the kernel does.
     fn run(arch: u32, nr: u32, args: [u64; 3]) -> u32 {
         let program = filter();
-        let mut data = vec![0_u8; 64];
+        let mut data = [0_u8; 64];
         data[0..4].copy_from_slice(&nr.to_le_bytes());
         data[4..8].copy_from_slice(&arch.to_le_bytes());
         for (index, arg) in args.iter().enumerate() {

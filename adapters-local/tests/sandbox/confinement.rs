@@ -200,6 +200,17 @@ async fn kernel_settings() {
         let outcome = world.probe(machine, &["read", path]).await;
         assert!(outcome == "read 0" || outcome.starts_with("errno "), "{path}: {outcome}");
     }
+    // Not only by the files' modes, which whoever owned them could pass: the mount itself is closed.
+    let mounts = world.shell(machine, "cat /proc/self/mounts").await;
+    let covered = |path: &str| {
+        mounts.lines().any(|line| {
+            let fields: Vec<&str> = line.split(' ').collect();
+            fields[1] == path && fields[3].split(',').any(|option| option == "ro")
+        })
+    };
+    for path in ["/proc/sys", "/proc/sysrq-trigger", "/proc/kcore"] {
+        assert!(covered(path) || !std::path::Path::new(path).exists(), "{path}: {mounts}");
+    }
     // Reading settings is what programs do.
     assert_eq!(world.probe(machine, &["open-read", "/proc/sys/kernel/pid_max"]).await, "opened");
     // And the cover cannot be taken off.

@@ -290,7 +290,7 @@ fn foreign_call(name: &str) -> io::Result<String> {
                 }
                 // getpid of i386
                 _ => {
-                    std::arch::asm!("int 0x80", inlateout("rax") 20_i64 => _, out("r8") _, out("r9") _, out("r10") _, out("r11") _)
+                    std::arch::asm!("int 0x80", inlateout("rax") 20_i64 => _, out("r8") _, out("r9") _, out("r10") _, out("r11") _);
                 }
             }
             libc::_exit(0);

@@ -169,6 +169,18 @@ impl Drop for World {
             {
                 let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
             }
+            // The server that would have removed its control groups goes now.
+            let groups = life["groups"].as_array().into_iter().flatten().filter_map(|group| group.as_str());
+            for group in groups {
+                for _ in 0..200 {
+                    match fs::remove_dir(group) {
+                        Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => {
+                            std::thread::park_timeout(Duration::from_millis(5));
+                        }
+                        _ => break,
+                    }
+                }
+            }
         }
     }
 }
