@@ -29,10 +29,40 @@ pub struct SqliteDatabase {
 }
 
 struct Inner {
-    /// Writers queue here, in order, instead of for SQLite's lock. Empty once closed.
-    writer: Mutex<Option<SqliteConnection>>,
+    /// Writers queue here, in order, instead of for SQLite's lock.
+    writer: Mutex<Writer>,
+    options: SqliteConnectOptions,
     readers: SqlitePool,
     folder: DataFolder,
+}
+
+/// The one connection that writes.
+enum Writer {
+    Open(Box<SqliteConnection>),
+    /// SQLite ended a transaction by itself (a full disk, a failing one), of which the connection's own count of
+    /// transactions knows nothing: the next one who writes begins with a new connection.
+    Lost,
+    Closed,
+}
+
+impl Writer {
+    async fn ready(&mut self, options: &SqliteConnectOptions) -> PortResult<&mut SqliteConnection> {
+        if matches!(self, Self::Lost) {
+            let connected = SqliteConnection::connect_with(options).await;
+            *self = Self::Open(Box::new(connected.map_err(|error| failed("store.open", error))?));
+        }
+        match self {
+            Self::Open(connection) => Ok(connection),
+            Self::Lost | Self::Closed => Err(closed()),
+        }
+    }
+
+    /// Gives the connection up unless the error is only about the statement.
+    fn judge(&mut self, error: &BatchError) {
+        if matches!(error, BatchError::Failed(_)) && matches!(self, Self::Open(_)) {
+            *self = Self::Lost;
+        }
+    }
 }
 
 impl SqliteDatabase {
@@ -66,8 +96,9 @@ impl SqliteDatabase {
             .max_lifetime(None)
             // A ping before each use would double the cost of a read; a local file does not go away.
             .test_before_acquire(false)
-            .connect_lazy_with(options.pragma("query_only", "ON"));
-        let inner = Inner { writer: Mutex::new(Some(writer)), readers, folder: folder.clone() };
+            .connect_lazy_with(options.clone().pragma("query_only", "ON"));
+        let writer = Mutex::new(Writer::Open(Box::new(writer)));
+        let inner = Inner { writer, options, readers, folder: folder.clone() };
         let database = Self { inner: Arc::new(inner) };
         apply(&database, &[schema::SHARED, schema::LOCAL], now).await?;
         Ok(database)
@@ -85,7 +116,7 @@ impl SqliteDatabase {
     /// What SQLite answers.
     pub async fn write_returning(&self, statement: Statement) -> PortResult<Vec<Row>> {
         let mut guard = self.inner.writer.lock().await;
-        let writer = guard.as_mut().ok_or_else(closed)?;
+        let writer = guard.ready(&self.inner.options).await?;
         let rows = fetch(&mut *writer, statement).await.map_err(|error| failed("store.write", error))?;
         rows.iter().map(row_of).collect()
     }
@@ -106,7 +137,8 @@ impl SqliteDatabase {
     /// Waits for the writer, then closes the file tidily. Later calls answer `Unavailable`.
     pub async fn close(&self) {
         self.inner.readers.close().await;
-        if let Some(writer) = self.inner.writer.lock().await.take()
+        let writer = std::mem::replace(&mut *self.inner.writer.lock().await, Writer::Closed);
+        if let Writer::Open(writer) = writer
             && let Err(error) = writer.close().await
         {
             tracing::warn!(%error, "closing the records");
@@ -131,24 +163,35 @@ impl Database for SqliteDatabase {
     /// A future that is dropped midway leaves a transaction that is rolled back before the next one.
     async fn batch(&self, statements: Vec<Statement>) -> Result<u64, BatchError> {
         let mut guard = self.inner.writer.lock().await;
-        let writer = guard.as_mut().ok_or_else(|| BatchError::Failed(closed()))?;
-        let mut changed = 0;
-        let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.map_err(batch_failed)?;
-        for statement in statements {
-            match execute(&mut transaction, statement).await {
-                Ok(rows) => changed += rows,
-                Err(error) => {
-                    let answer = batch_failed(error);
-                    if let Err(error) = transaction.rollback().await {
-                        tracing::warn!(%error, "rolling back");
-                    }
-                    return Err(answer);
+        let writer = guard.ready(&self.inner.options).await.map_err(BatchError::Failed)?;
+        let outcome = in_transaction(writer, statements).await;
+        if let Err(error) = &outcome {
+            guard.judge(error);
+        }
+        outcome
+    }
+}
+
+async fn in_transaction(
+    writer: &mut SqliteConnection,
+    statements: Vec<Statement>,
+) -> Result<u64, BatchError> {
+    let mut changed = 0;
+    let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.map_err(batch_failed)?;
+    for statement in statements {
+        match execute(&mut transaction, statement).await {
+            Ok(rows) => changed += rows,
+            Err(error) => {
+                let answer = batch_failed(error);
+                if let Err(error) = transaction.rollback().await {
+                    tracing::warn!(%error, "rolling back");
                 }
+                return Err(answer);
             }
         }
-        transaction.commit().await.map_err(batch_failed)?;
-        Ok(changed)
     }
+    transaction.commit().await.map_err(batch_failed)?;
+    Ok(changed)
 }
 
 fn arguments(params: Vec<Value>) -> Result<SqliteArguments, sqlx::Error> {

@@ -47,12 +47,12 @@ fn a_full_disk_refuses_clearly_and_recovers() {
         next ^= next << 17;
         Some(next)
     })
-    .take(2 << 20)
+    .take(512 << 10)
     .flat_map(u64::to_le_bytes)
     .collect();
     fs::write(folder.join("noise"), &noise).expect("written");
     let filler = small.0.join("filler");
-    fill(&filler, 8 << 20);
+    fill(&filler, 2 << 20);
     let upload =
         || run(place.command(EXE).args(["template", "upload", "t", "--version", "2", "--dir", "big"]));
     let refused = upload();
