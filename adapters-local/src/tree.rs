@@ -35,7 +35,7 @@ pub(crate) struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { entries: 4_000_000, bytes: 1 << 40, depth: 128, manifest: 2 << 30 }
+        Self { entries: 4_000_000, bytes: 1 << 38, depth: 128, manifest: 2 << 30 }
     }
 }
 

@@ -22,17 +22,17 @@ use crate::load;
 const FOLDER: &str = "BENCH_BARE_FOLDER";
 const HASH: &str = "BENCH_BARE_HASH";
 
-pub fn is_asked_for() -> bool {
+pub(crate) fn is_asked_for() -> bool {
     std::env::var_os(FOLDER).is_some()
 }
 
-pub fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap())
 }
 
 /// Measures it in a process of its own, as the server is.
-pub fn measure(folder: &Path, token: &str, span: Duration) -> f64 {
+pub(crate) fn measure(folder: &Path, token: &str, span: Duration) -> f64 {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .env(FOLDER, folder.join("data"))
         .env(HASH, SecretHash::of(token).to_string())
@@ -50,7 +50,7 @@ pub fn measure(folder: &Path, token: &str, span: Duration) -> f64 {
     rate
 }
 
-pub fn run() {
+pub(crate) fn run() {
     let folder = std::env::var(FOLDER).unwrap();
     let hash: SecretHash = std::env::var(HASH).unwrap().parse().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// From the fork to the first byte of the shell's output.
-pub fn run() -> Duration {
+pub(crate) fn run() -> Duration {
     let folder = tempfile::tempdir().unwrap();
     for name in ["lower", "upper", "work", "merged"] {
         std::fs::create_dir(folder.path().join(name)).unwrap();

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::server::wait;
 
-pub struct Client {
+pub(crate) struct Client {
     port: u16,
     stream: BufReader<TcpStream>,
     token: String,
@@ -20,7 +20,7 @@ struct Head {
 }
 
 impl Client {
-    pub fn register(port: u16) -> Self {
+    pub(crate) fn register(port: u16) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
         stream.set_nodelay(true).unwrap();
         let mut client = Self { port, stream: BufReader::new(stream), token: String::new() };
@@ -29,12 +29,12 @@ impl Client {
         client
     }
 
-    pub fn token(&self) -> &str {
+    pub(crate) fn token(&self) -> &str {
         &self.token
     }
 
     /// A built and promoted template of one small file.
-    pub fn template(&mut self) -> String {
+    pub(crate) fn template(&mut self) -> String {
         let template = self.json("POST", "/api/v1/templates", &json!({ "name": "bench" }));
         let id = template["id"].as_str().unwrap().to_owned();
         let path = format!("/api/v1/templates/{id}/versions");
@@ -68,13 +68,13 @@ impl Client {
         id
     }
 
-    pub fn create_session(&mut self, name: &str, template: &str) -> String {
+    pub(crate) fn create_session(&mut self, name: &str, template: &str) -> String {
         let session = self.json("POST", "/api/v1/sessions", &json!({ "name": name, "template": template }));
         session["id"].as_str().unwrap().to_owned()
     }
 
     /// Runs `echo ok` and stops the clock at the first byte of its output; the rest is read all the same.
-    pub fn exec_first_byte(&mut self, session: &str) {
+    pub(crate) fn exec_first_byte(&mut self, session: &str) {
         let body = json!({ "argv": ["/bin/sh", "-c", "echo ok"] }).to_string();
         self.send("POST", &format!("/api/v1/sessions/{session}/exec"), "application/json", body.as_bytes());
         let head = self.head();
@@ -83,7 +83,7 @@ impl Client {
         assert!(head.status == 200 && text.contains("ok"), "exec: {} {text}", head.status);
     }
 
-    pub fn delete_session(&mut self, session: &str) {
+    pub(crate) fn delete_session(&mut self, session: &str) {
         self.json("DELETE", &format!("/api/v1/sessions/{session}"), &Value::Null);
         let until = Instant::now() + Duration::from_secs(30);
         loop {
@@ -98,7 +98,7 @@ impl Client {
         }
     }
 
-    pub fn list_request(&self) -> Vec<u8> {
+    pub(crate) fn list_request(&self) -> Vec<u8> {
         format!(
             "GET /api/v1/sessions?limit=50 HTTP/1.1\r\nhost: 127.0.0.1:{}\r\nauthorization: Bearer {}\r\n\r\n",
             self.port, self.token
@@ -106,7 +106,7 @@ impl Client {
         .into_bytes()
     }
 
-    pub fn plain_request(&self, path: &str) -> Vec<u8> {
+    pub(crate) fn plain_request(&self, path: &str) -> Vec<u8> {
         format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1:{}\r\n\r\n", self.port).into_bytes()
     }
 

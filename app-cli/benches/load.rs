@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 const CONNECTIONS: usize = 16;
 
 /// Answers per second.
-pub fn run(port: u16, request: &[u8], span: Duration) -> f64 {
+pub(crate) fn run(port: u16, request: &[u8], span: Duration) -> f64 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let begun = Instant::now();

@@ -2,14 +2,14 @@
 
 use std::fs;
 
-pub struct Memory {
+pub(crate) struct Memory {
     /// Resident megabytes, shared pages included.
-    pub resident: f64,
+    pub(crate) resident: f64,
     /// Megabytes with shared pages divided among those who share them.
-    pub proportional: f64,
+    pub(crate) proportional: f64,
 }
 
-pub fn of(pid: u32) -> Memory {
+pub(crate) fn of(pid: u32) -> Memory {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
     let field = |name: &str| {
         let line = rollup.lines().find(|line| line.starts_with(name));
@@ -21,7 +21,7 @@ pub fn of(pid: u32) -> Memory {
 }
 
 /// The agents that run on this machine.
-pub fn agents() -> Vec<Memory> {
+pub(crate) fn agents() -> Vec<Memory> {
     let entries = fs::read_dir("/proc").unwrap().flatten();
     entries
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())

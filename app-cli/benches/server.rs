@@ -6,33 +6,33 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
     port: u16,
     folder: PathBuf,
 }
 
 impl Server {
-    pub fn start(folder: &Path) -> Self {
+    pub(crate) fn start(folder: &Path) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let child = spawn(folder, port);
         Self { child, port, folder: folder.to_owned() }
     }
 
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.child = spawn(&self.folder, self.port);
     }
 
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// An orderly end: `dev` puts its sessions to sleep.
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         let pid = i32::try_from(self.child.id()).unwrap();
         // SAFETY: our own child, which has not been waited for.
         unsafe { libc::kill(pid, libc::SIGTERM) };
@@ -90,6 +90,6 @@ fn healthy(port: u16) -> bool {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the pause between two looks at a condition with a deadline")]
-pub fn wait(span: Duration) {
+pub(crate) fn wait(span: Duration) {
     std::thread::sleep(span);
 }

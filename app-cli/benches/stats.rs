@@ -3,12 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
-pub struct Times {
+pub(crate) struct Times {
     sorted: Vec<Duration>,
 }
 
 impl Times {
-    pub fn of(times: impl Iterator<Item = Duration>) -> Self {
+    pub(crate) fn of(times: impl Iterator<Item = Duration>) -> Self {
         let mut sorted: Vec<_> = times.collect();
         sorted.sort_unstable();
         Self { sorted }

@@ -21,7 +21,7 @@ fn id<K: Kind>(number: u64) -> Id<K> {
     Id::new(now(), random)
 }
 
-pub fn add(folder: &Path, count: u64) {
+pub(crate) fn add(folder: &Path, count: u64) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let folder = DataFolder::open(folder.join("data")).unwrap();

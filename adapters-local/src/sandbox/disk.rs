@@ -97,7 +97,7 @@ fn flush(tree: &Path) -> io::Result<()> {
     const FEW: usize = 512;
     let mut left = FEW;
     let root = rustix::fs::open(tree, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let few = walk(&root, &mut |folder, name, kind| {
+    let seen = walk(&root, &mut |folder, name, kind| {
         left = left.saturating_sub(1);
         if left == 0 {
             return Ok(Walk::End);
@@ -112,7 +112,7 @@ fn flush(tree: &Path) -> io::Result<()> {
         }
         Ok(Walk::On)
     })?;
-    if few {
+    if seen == Seen::All {
         rustix::fs::fsync(&root)?;
     } else {
         rustix::fs::syncfs(&root)?;
@@ -132,19 +132,32 @@ type Visit<'a> = dyn FnMut(&OwnedFd, &std::ffi::CStr, FileType) -> io::Result<Wa
 const DEPTH: usize = 100;
 const DEEPER: usize = 64;
 
-/// Visits everything below a folder by directory handles, following no link. False when the visitor ended it or
-/// a part could not be seen (too many deep folders, or modes that forbid it).
-fn walk(folder: &OwnedFd, visit: &mut Visit<'_>) -> io::Result<bool> {
-    let mut whole = true;
+/// How much of a tree was seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Seen {
+    /// Everything.
+    All,
+    /// All but folders whose modes forbid it; a server that is not root meets those.
+    Readable,
+    /// Not the folders beyond what one walk may hold open, or the visitor ended it.
+    Part,
+}
+
+/// Visits everything below a folder by directory handles, following no link.
+fn walk(folder: &OwnedFd, visit: &mut Visit<'_>) -> io::Result<Seen> {
+    let mut seen = Seen::All;
     let mut waiting = vec![rustix::io::fcntl_dupfd_cloexec(folder, 0)?];
     while let Some(top) = waiting.pop() {
-        let entries = Dir::read_from(&top)?;
+        let Ok(entries) = Dir::read_from(&top) else {
+            seen = seen.max(Seen::Readable);
+            continue;
+        };
         let mut stack = vec![(top, entries)];
         while let Some((folder, entries)) = stack.last_mut() {
             let entry = match entries.next() {
                 Some(Ok(entry)) => entry,
                 Some(Err(_)) => {
-                    whole = false;
+                    seen = seen.max(Seen::Readable);
                     stack.pop();
                     continue;
                 }
@@ -165,40 +178,45 @@ fn walk(folder: &OwnedFd, visit: &mut Visit<'_>) -> io::Result<bool> {
                 kind => kind,
             };
             if visit(folder, name, kind)? == Walk::End {
-                return Ok(false);
+                return Ok(Seen::Part);
             }
             if kind != FileType::Directory {
                 continue;
             }
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             match rustix::fs::openat(&*folder, name, flags, Mode::empty()) {
-                Ok(inner) if stack.len() < DEPTH => {
-                    let inside = Dir::read_from(&inner)?;
-                    stack.push((inner, inside));
-                }
+                Ok(inner) if stack.len() < DEPTH => match Dir::read_from(&inner) {
+                    Ok(inside) => stack.push((inner, inside)),
+                    Err(_) => seen = seen.max(Seen::Readable),
+                },
                 Ok(inner) if waiting.len() < DEEPER => waiting.push(inner),
-                Ok(_) | Err(_) => whole = false,
+                Ok(_) => seen = Seen::Part,
+                Err(_) => seen = seen.max(Seen::Readable),
             }
         }
     }
-    Ok(whole)
+    Ok(seen)
 }
 
-/// Bytes that a disk takes: blocks of everything below it, files with several names once.
+/// What an entry costs beside its blocks, so that empty files are not free.
+const ENTRY: u64 = 512;
+
+/// Bytes that a disk takes: blocks of everything below it, files with several names once, and [`ENTRY`] each. A tree
+/// that is too deep and wide to be seen counts as endless: nobody hides bytes behind it.
 pub(super) fn usage(disk: &Path) -> io::Result<u64> {
     let root = rustix::fs::open(disk, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let mut bytes = 0_u64;
     let mut several = HashSet::new();
-    walk(&root, &mut |folder, name, _| {
+    let seen = walk(&root, &mut |folder, name, _| {
         if let Ok(meta) = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)
             && (meta.st_nlink <= 1
                 || FileType::from_raw_mode(meta.st_mode) == FileType::Directory
                 || several.insert(meta.st_ino))
         {
-            bytes =
-                bytes.saturating_add(u64::try_from(meta.st_blocks).unwrap_or_default().saturating_mul(512));
+            let blocks = u64::try_from(meta.st_blocks).unwrap_or_default();
+            bytes = bytes.saturating_add(blocks.saturating_mul(512)).saturating_add(ENTRY);
         }
         Ok(Walk::On)
     })?;
-    Ok(bytes)
+    Ok(if seen == Seen::Part { u64::MAX } else { bytes })
 }

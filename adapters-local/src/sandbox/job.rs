@@ -70,7 +70,8 @@ pub(super) fn job(order: Order<'_>) -> Box<Job> {
 pub(super) fn resource_limits(limits: Limits, memory_is_bounded: bool) -> Vec<ResourceLimit> {
     let both = |resource, value| ResourceLimit { resource, soft: value, hard: value };
     let mut all = vec![
-        ResourceLimit { resource: libc::RLIMIT_CORE, soft: 0, hard: u64::MAX },
+        // One byte, for a core_pattern that pipes heeds no zero (core(5)), and nobody may raise it again.
+        ResourceLimit { resource: libc::RLIMIT_CORE, soft: 1, hard: 1 },
         ResourceLimit { resource: libc::RLIMIT_NOFILE, soft: 65_536, hard: 524_288 },
         // Counted by user and user namespace: this machine's own. It stands also where no control group does.
         both(libc::RLIMIT_NPROC, u64::from(limits.pids.max(16))),

@@ -29,9 +29,13 @@ pub(super) struct Layers {
 impl Layers {
     /// Opens the folder and removes what an earlier server left unfinished. `owner` gets the files, where the server is root.
     pub(super) fn open(path: PathBuf, owner: Option<u32>, blobs: Arc<dyn Blobs>) -> PortResult<Self> {
-        let opened = private_folder(&path).and_then(|()| Trash::open(path.join(".new")));
+        let opened = private_folder(&path).and_then(|()| Trash::open(path.join(".trash")));
         let trash = opened
-            .and_then(|trash| trash.empty().map(|()| trash))
+            .and_then(|trash| {
+                trash.take(&path.join(".new"))?;
+                private_folder(&path.join(".new"))?;
+                trash.empty().map(|()| trash)
+            })
             .map_err(failed("sandbox.open", "cannot use the layers' folder"))?;
         Ok(Self { path, trash: Arc::new(trash), owner, blobs, turns: Mutex::default() })
     }

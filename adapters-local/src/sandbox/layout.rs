@@ -30,9 +30,22 @@ const ETC: [&str; 8] = [
 ];
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 /// Shown as they are, but not for writing.
-const PROC_READ_ONLY: [&str; 5] = ["sys", "sysrq-trigger", "bus", "fs", "irq"];
+const PROC_READ_ONLY: [&str; 6] = ["sys", "sysrq-trigger", "bus", "fs", "irq", "pressure"];
 /// Not shown at all: an empty file that may be neither read nor written lies over them.
-const PROC_HIDDEN: [&str; 6] = ["kcore", "keys", "timer_list", "latency_stats", "sched_debug", "kallsyms"];
+const PROC_HIDDEN: [&str; 12] = [
+    "kcore",
+    "keys",
+    "timer_list",
+    "latency_stats",
+    "sched_debug",
+    "kallsyms",
+    "cmdline",
+    "config.gz",
+    "iomem",
+    "ioports",
+    "diskstats",
+    "partitions",
+];
 const PROC_HIDDEN_FOLDERS: [&str; 2] = ["acpi", "scsi"];
 
 /// A folder of tools.
@@ -198,7 +211,13 @@ fn devices(plan: &mut Plan, memory: u64) {
             attr::NOSUID | attr::NOEXEC,
         );
     }
-    plan.mount("devpts", "dev/pts", libc::MS_NOSUID | libc::MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620");
+    // The kernel's pool of terminals is shared by all machines: one must not take it all.
+    plan.mount(
+        "devpts",
+        "dev/pts",
+        libc::MS_NOSUID | libc::MS_NOEXEC,
+        "newinstance,ptmxmode=0666,mode=0620,max=256",
+    );
     plan.link("dev/ptmx", "pts/ptmx");
     plan.mount("tmpfs", "dev/shm", QUIET | libc::MS_NOEXEC, &sized("1777", memory / 2));
     plan.link("dev/fd", "/proc/self/fd");

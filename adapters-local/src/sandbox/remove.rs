@@ -57,35 +57,47 @@ impl Trash {
         }
         let mut moved = 0_u64;
         while let Some(name) = waiting.pop() {
-            match remove(&top, &name) {
-                Ok(()) => {}
-                Err(Errno::NOENT) => {}
-                // Not empty: take what is in it apart.
-                Err(error) => {
-                    make_accessible(top.as_raw_fd(), &name)?;
-                    let folder = rustix::fs::openat(&top, &*name, folder_flags(), Mode::empty())?;
-                    let inside = names(&folder)?;
-                    if inside.is_empty() {
-                        return Err(error.into());
-                    }
-                    waiting.push(name);
-                    for inner in inside {
-                        if matches!(remove(&folder, &inner), Ok(()) | Err(Errno::NOENT)) {
-                            continue;
-                        }
-                        make_accessible(folder.as_raw_fd(), &inner)?;
-                        moved += 1;
-                        let number = self.next.fetch_add(1, Ordering::Relaxed);
-                        let place = super::plan::c(format!("m{}-{number}-{moved}", std::process::id()));
-                        match rustix::fs::renameat(&folder, &*inner, &top, &*place) {
-                            Ok(()) => waiting.push(place),
-                            Err(Errno::NOENT) => {}
-                            Err(error) => return Err(error.into()),
-                        }
-                    }
-                }
+            // One tree that resists must not keep the others: the next who empties tries it again.
+            if let Err(error) = self.take_apart(&top, &name, &mut waiting, &mut moved) {
+                tracing::warn!(%error, ?name, "something in the trash cannot be removed yet");
             }
         }
+        Ok(())
+    }
+
+    fn take_apart(
+        &self,
+        top: &OwnedFd,
+        name: &CStr,
+        waiting: &mut Vec<CString>,
+        moved: &mut u64,
+    ) -> io::Result<()> {
+        let error = match remove(top, name) {
+            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+            Err(error) => error,
+        };
+        // Not empty: what is in it comes up to the top.
+        make_accessible(top.as_raw_fd(), name)?;
+        let folder = rustix::fs::openat(top, name, folder_flags(), Mode::empty())?;
+        let inside = names(&folder)?;
+        if inside.is_empty() {
+            return Err(error.into());
+        }
+        for inner in inside {
+            if matches!(remove(&folder, &inner), Ok(()) | Err(Errno::NOENT)) {
+                continue;
+            }
+            make_accessible(folder.as_raw_fd(), &inner)?;
+            *moved += 1;
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            let place = super::plan::c(format!("m{}-{number}-{moved}", std::process::id()));
+            match rustix::fs::renameat(&folder, &*inner, top, &*place) {
+                Ok(()) => waiting.push(place),
+                Err(Errno::NOENT) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        waiting.push(name.to_owned());
         Ok(())
     }
 }

@@ -5,10 +5,11 @@
 //! Where no control group bounds memory, the largest process is ended while the sum of all is over the limit.
 //! Every act is a [`Notice`], which also goes to `notices.jsonl` in the machine's folder.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use burstflare_ports::machine::{Epoch, MachineKey, MachineOwner};
@@ -19,8 +20,9 @@ use super::disk;
 use super::record::{Folder, Life};
 use super::spawn;
 
-/// Between two measurements; longer where measuring itself takes long.
+/// Between two measurements; longer where measuring itself takes long, but never longer than [`LONGEST`].
 const PERIOD: Duration = Duration::from_secs(3);
+const LONGEST: Duration = Duration::from_secs(30);
 /// A measurement may take this share of the time.
 const SHARE: u32 = 20;
 /// Memory can be filled within a second.
@@ -75,24 +77,27 @@ pub(super) async fn watch(
     life: Life,
     pid: i32,
 ) {
+    // Read once, while the machine is known to live: later its number may be somebody else's.
+    let machine = Machine::of(pid);
     let disk = async {
         let mut warned = false;
         let mut pause = PERIOD;
         loop {
             tokio::time::sleep(pause).await;
             let (place, limit, log) = (folder.disk(life.disk), life.disk_limit, folder.path.clone());
+            let machine = machine.clone();
             let measured = tokio::task::spawn_blocking(move || {
                 bound_logs(&log);
                 let begun = Instant::now();
-                let used = disk::usage(&place).unwrap_or_default();
+                let used = disk_use(&place, &machine);
                 let mut ended = Vec::new();
                 if used >= limit {
-                    ended = end_writers(pid, used >= limit.saturating_add(limit / 10));
+                    ended = end_writers(&machine, used >= limit.saturating_add(limit / 10));
                 }
                 (used, ended, begun.elapsed())
             });
             let Ok((used, ended, took)) = measured.await else { return };
-            pause = PERIOD.max(took * SHARE);
+            pause = PERIOD.max(took * SHARE).min(LONGEST);
             let near = used >= life.disk_limit / 10 * 9;
             let kind = match (used >= life.disk_limit, near && !warned) {
                 (true, _) if !ended.is_empty() || !warned => Some(NoticeKind::DiskFull),
@@ -112,7 +117,8 @@ pub(super) async fn watch(
         loop {
             tokio::time::sleep(MEMORY_PERIOD).await;
             let limit = life.memory_limit;
-            let measured = tokio::task::spawn_blocking(move || end_largest(pid, limit));
+            let machine = machine.clone();
+            let measured = tokio::task::spawn_blocking(move || end_largest(&machine, limit));
             let Ok(measured) = measured.await else { return };
             if let Some((used, name)) = measured {
                 tell(&notices, &folder, &life, NoticeKind::MemoryFull, used, limit, vec![name]);
@@ -156,14 +162,67 @@ fn bound_logs(folder: &Path) {
     }
 }
 
-/// The machine's processes besides the agent, as the host numbers them.
-fn processes(agent: i32) -> Vec<i32> {
-    let own = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
-    let Some(namespace) = own(agent) else { return Vec::new() };
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+/// A machine's processes, told by their process namespace.
+#[derive(Debug, Clone)]
+struct Machine {
+    agent: i32,
+    /// None where it has none of its own: then nothing of it can be told from the host's processes.
+    namespace: Option<PathBuf>,
+}
+
+impl Machine {
+    fn of(agent: i32) -> Self {
+        let own = namespace(std::process::id().cast_signed());
+        let foreign = |found: &PathBuf| own.as_ref().is_some_and(|own| own != found);
+        Self { agent, namespace: namespace(agent).filter(foreign) }
+    }
+
+    fn holds(&self, pid: i32) -> bool {
+        self.namespace.is_some() && namespace(pid) == self.namespace
+    }
+
+    /// Its processes besides the agent, as the host numbers them.
+    fn processes(&self) -> Vec<i32> {
+        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+        entries
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .filter(|pid| *pid != self.agent && self.holds(*pid))
+            .collect()
+    }
+}
+
+fn namespace(pid: i32) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{pid}/ns/pid")).ok()
+}
+
+/// Bytes of a disk, those of removed files that are still open included. A disk that is gone takes none.
+fn disk_use(place: &Path, machine: &Machine) -> u64 {
+    let seen = match disk::usage(place) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            tracing::debug!(%error, "a disk could not be measured");
+            0
+        }
+    };
+    let mut files = HashSet::new();
+    let removed: u64 = machine
+        .processes()
+        .into_iter()
+        .flat_map(below_roots)
+        .filter_map(|path| fs::metadata(path).ok())
+        .filter(|meta| meta.nlink() == 0 && files.insert((meta.dev(), meta.ino())))
+        .map(|meta| meta.blocks().saturating_mul(512))
+        .sum();
+    seen.saturating_add(removed)
+}
+
+/// The open files of a process that lie, or lay, below the roots.
+fn below_roots(pid: i32) -> Vec<PathBuf> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let below = |target: &Path| target.starts_with("/workspace") || target.starts_with("/home/flare");
     entries
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|pid| *pid != agent && own(*pid).as_ref() == Some(&namespace))
+        .map(|entry| entry.path())
+        .filter(|path| fs::read_link(path).is_ok_and(|target| below(&target)))
         .collect()
 }
 
@@ -172,30 +231,23 @@ fn name(pid: i32) -> String {
 }
 
 /// Ends a process, if it still is one of this machine's.
-fn end(agent: i32, pid: i32) -> Option<String> {
+fn end(machine: &Machine, pid: i32) -> Option<String> {
     let handle = spawn::pidfd(pid).ok()?;
+    // With the handle held, the number cannot pass to another process between this look and the signal.
     let name = name(pid);
-    // With the handle held, the number means the same process in both looks.
-    let same = fs::read_link(format!("/proc/{pid}/ns/pid")).ok()?
-        == fs::read_link(format!("/proc/{agent}/ns/pid")).ok()?;
-    (same && spawn::signal(&handle, libc::SIGKILL).is_ok()).then_some(name)
+    (machine.holds(pid) && spawn::signal(&handle, libc::SIGKILL).is_ok()).then_some(name)
 }
 
-fn end_writers(agent: i32, all: bool) -> Vec<String> {
-    processes(agent).into_iter().filter(|pid| all || writes(*pid)).filter_map(|pid| end(agent, pid)).collect()
+fn end_writers(machine: &Machine, all: bool) -> Vec<String> {
+    let processes = machine.processes().into_iter();
+    processes.filter(|pid| all || writes(*pid)).filter_map(|pid| end(machine, pid)).collect()
 }
 
 /// Whether a process holds a file below the roots open for writing.
 fn writes(pid: i32) -> bool {
-    let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-    entries.into_iter().any(|entry| {
-        let Ok(target) = fs::read_link(entry.path()) else { return false };
-        if !(target.starts_with("/workspace") || target.starts_with("/home/flare")) {
-            return false;
-        }
-        let number = entry.file_name();
-        let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{}", number.to_string_lossy()))
-            .unwrap_or_default();
+    below_roots(pid).into_iter().any(|path| {
+        let number = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{number}")).unwrap_or_default();
         let flags =
             info.lines().find_map(|line| i32::from_str_radix(line.strip_prefix("flags:")?.trim(), 8).ok());
         flags.is_some_and(|flags| flags & libc::O_ACCMODE != libc::O_RDONLY)
@@ -203,14 +255,14 @@ fn writes(pid: i32) -> bool {
 }
 
 /// Ends the largest process while all together are over the limit.
-fn end_largest(agent: i32, limit: u64) -> Option<(u64, String)> {
-    let sizes: Vec<(u64, i32)> = processes(agent).into_iter().map(|pid| (resident(pid), pid)).collect();
+fn end_largest(machine: &Machine, limit: u64) -> Option<(u64, String)> {
+    let sizes: Vec<(u64, i32)> = machine.processes().into_iter().map(|pid| (resident(pid), pid)).collect();
     let used: u64 = sizes.iter().map(|(size, _)| size).sum();
     if used <= limit {
         return None;
     }
     let (_, largest) = sizes.into_iter().max()?;
-    end(agent, largest).map(|name| (used, name))
+    end(machine, largest).map(|name| (used, name))
 }
 
 /// Bytes of memory that a process alone or first of all uses (`RssAnon` and `RssShmem`).

@@ -75,7 +75,7 @@ fn engine(place: &Place) -> SqliteWorkflows {
     SqliteWorkflows::new(place.database.clone(), Arc::new(SystemClock), options)
 }
 
-async fn until(done: impl Fn() -> bool + Send) {
+async fn until(done: impl Fn() -> bool + Send + Sync) {
     let wait = async {
         while !done() {
             tokio::time::sleep(Duration::from_millis(5)).await;

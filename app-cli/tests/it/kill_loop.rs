@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::flare::{EXE, PATIENCE, Place, Server, run, session};
+use crate::flare::{EXE, PATIENCE, Place, run, session};
 
 /// Writers of templates at once.
 const WRITERS: usize = 3;

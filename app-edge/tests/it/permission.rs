@@ -18,7 +18,7 @@ struct Cast {
     template: String,
     /// A token of each role's person for their personal workspace; the owner's is for the shared one.
     people: Vec<String>,
-    made: std::cell::Cell<usize>,
+    made: std::sync::atomic::AtomicUsize,
 }
 
 impl Cast {
@@ -51,8 +51,8 @@ impl Cast {
     }
 
     fn name(&self) -> String {
-        self.made.set(self.made.get() + 1);
-        format!("n{}", self.made.get())
+        let made = self.made.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        format!("n{made}")
     }
 
     /// A request to the endpoint that is fine in every other respect.

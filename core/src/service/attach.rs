@@ -16,8 +16,9 @@ use futures_util::future::{Either, select};
 use futures_util::{StreamExt, pin_mut};
 use serde_json::json;
 
+use super::caller::relation_to;
 use super::{Caller, ControlPlane, refusal};
-use crate::domain::permission::{Action, Relation};
+use crate::domain::permission::{self, Action, Relation};
 use crate::domain::ssh_key;
 use crate::domain::token_text::{self, Type};
 use crate::error::{Error, Kind, Result};
@@ -125,6 +126,12 @@ impl ControlPlane {
         }
         let ticket = self.store().ticket(&SecretHash::of(text.expose())).await?.ok_or_else(refuse)?;
         let record = self.store().session(ticket.workspace, ticket.session).await?.ok_or_else(refuse)?;
+        // The right to get in may have gone since the ticket was made.
+        let membership = self.store().membership(ticket.workspace, ticket.user).await?;
+        let relation = relation_to(&record, ticket.user);
+        if !membership.is_some_and(|found| permission::allows(found.role, Action::SessionAttach, relation)) {
+            return Err(refuse());
+        }
         let named = session == record.id.to_string() || session == record.name.as_str();
         if ticket.purpose != purpose
             || !named

@@ -114,7 +114,7 @@ impl StepRunner for ControlPlane {
         };
         let verdict = match name {
             "prepare" => self.prepare(&build, &version, &spec, again).await,
-            "capture" => self.capture(&build).await,
+            "capture" => self.capture(&build, spec.limits.disk).await,
             "record" => return self.record(&build).await,
             setup => self.setup(&build, &spec, setup, lease.saturating_sub(SLACK)).await,
         };
@@ -324,7 +324,7 @@ impl ControlPlane {
         last.ok_or_else(|| PortError::new(ErrorKind::Unavailable, "agent.exec", "the output broke off"))
     }
 
-    async fn capture(&self, build: &Build) -> PortResult<Verdict> {
+    async fn capture(&self, build: &Build, limit: u64) -> PortResult<Verdict> {
         let target = self.build_target(build)?;
         self.agent_quiesce(&target, Duration::from_secs(5)).await?;
         let blob = super::version::blob_key(&format!(
@@ -334,8 +334,16 @@ impl ControlPlane {
         .map_err(into_port)?;
         let (summary, size) = self.store_tree(&target, &blob, LAYER).await?;
         let layer = LayerRef { digest: summary.digest, blob, size, files: summary.files };
+        // Holes and hard links take their full size once they are unpacked, outside every machine's limit.
+        if summary.bytes > limit {
+            self.drop_blob(&layer.blob).await;
+            return Ok(too_large(&format!("{} bytes, and its disk holds {limit}", summary.bytes)));
+        }
         // Unpacking it now verifies every byte that was stored, and makes the first start quick.
-        self.ports().runtime.prepare(&layer).await?;
+        match self.ports().runtime.prepare(&layer).await {
+            Err(error) if error.kind() == ErrorKind::TooLarge => return Ok(too_large(error.context())),
+            other => other?,
+        }
         let Some(version) = self.store().version(build.workspace, build.version).await? else {
             return Err(PortError::new(ErrorKind::NotFound, "build.capture", "the version is gone"));
         };
@@ -465,6 +473,14 @@ pub(super) fn boot(target: &AgentTarget, host_seed: String, hostname: &str, spec
 
 fn failure(code: &str, message: &str, hint: &str) -> Failure {
     Failure { code: code.to_owned(), message: message.to_owned(), hint: hint.to_owned() }
+}
+
+fn too_large(how: &str) -> Verdict {
+    Verdict::Failed(failure(
+        "layer_too_large",
+        &format!("What the build left is too large: {how}."),
+        "Remove what sessions do not need in the last setup step, or raise `disk` in flare.toml.",
+    ))
 }
 
 fn setup_failed(number: usize, line: &str, how: &str) -> Verdict {

@@ -69,14 +69,7 @@ impl Caller {
     /// # Errors
     /// As there.
     pub fn may_session(&self, action: Action, session: &Session) -> Result<()> {
-        let relation = if session.owner == self.user.id {
-            Relation::Own
-        } else if session.sharing == Sharing::Workspace {
-            Relation::Shared
-        } else {
-            Relation::Foreign
-        };
-        self.may(action, relation)
+        self.may(action, relation_to(session, self.user.id))
     }
 
     /// A line for the audit log.
@@ -96,6 +89,17 @@ impl Caller {
             detail,
         };
         (Some(self.workspace.id), entry)
+    }
+}
+
+/// How a user stands to a session.
+pub(super) fn relation_to(session: &Session, user: Id<User>) -> Relation {
+    if session.owner == user {
+        Relation::Own
+    } else if session.sharing == Sharing::Workspace {
+        Relation::Shared
+    } else {
+        Relation::Foreign
     }
 }
 

@@ -19,14 +19,16 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::policy;
 use crate::sandbox::config::{EgressConfig, UpstreamProxy};
 
 /// Connections of one machine at a time; further ones wait.
-const CONNECTIONS: usize = 256;
+const CONNECTIONS: usize = 128;
+/// Connections of all machines together: each may hold two descriptors of the server's.
+const ALL_CONNECTIONS: usize = 2048;
 /// Longest head of a request or reply, in bytes.
 const HEAD: usize = 64 * 1024;
 /// For a request's head to come.
@@ -42,12 +44,13 @@ type Answer = Response<Either<Full<Bytes>, Incoming>>;
 #[derive(Debug)]
 pub(in crate::sandbox) struct Egress {
     config: EgressConfig,
+    places: Arc<Semaphore>,
 }
 
 impl Egress {
     /// A proxy of a configuration.
     pub(in crate::sandbox) fn new(config: EgressConfig) -> Self {
-        Self { config }
+        Self { config, places: Arc::new(Semaphore::new(ALL_CONNECTIONS)) }
     }
 }
 
@@ -56,6 +59,7 @@ pub(in crate::sandbox) async fn serve(listener: UnixListener, egress: Arc<Egress
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let Ok(shared) = Arc::clone(&egress.places).acquire_owned().await else { return };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -67,12 +71,18 @@ pub(in crate::sandbox) async fn serve(listener: UnixListener, egress: Arc<Egress
         };
         let egress = Arc::clone(&egress);
         tokio::spawn(async move {
-            serve_one(stream, &egress, place).await;
+            serve_one(stream, &egress, Place { _own: place, _shared: shared }).await;
         });
     }
 }
 
-async fn serve_one(stream: UnixStream, egress: &Arc<Egress>, place: tokio::sync::OwnedSemaphorePermit) {
+/// A connection's place among its machine's and among all; free again when it is dropped.
+struct Place {
+    _own: OwnedSemaphorePermit,
+    _shared: OwnedSemaphorePermit,
+}
+
+async fn serve_one(stream: UnixStream, egress: &Arc<Egress>, place: Place) {
     // A tunnel goes on after its request is answered, and keeps the place until it ends.
     let place = Arc::new(place);
     let service = service_fn(|request| {
@@ -114,11 +124,7 @@ impl Refused {
     }
 }
 
-async fn answer(
-    egress: &Egress,
-    request: Request<Incoming>,
-    place: Arc<tokio::sync::OwnedSemaphorePermit>,
-) -> Result<Answer, Refused> {
+async fn answer(egress: &Egress, request: Request<Incoming>, place: Arc<Place>) -> Result<Answer, Refused> {
     if request.method() == Method::CONNECT {
         let target = Target::of(request.uri().authority(), None)?;
         let mut server = egress.tunnel(&target).await?;
