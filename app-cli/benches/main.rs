@@ -49,7 +49,7 @@ fn main() {
     let mut client = Client::register(server.port());
     let template = client.template();
     sessions(&mut client, &template);
-    let agent = memory::agents();
+    let agent = memory::agents(&folder.path().join("data"));
     println!("\nidle memory                     resident       private share");
     println!(
         "  server                      {:>7.1} MB    {:>7.1} MB   (aim <= 40)",

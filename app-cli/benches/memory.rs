@@ -1,6 +1,9 @@
 //! Memory of processes, from /proc.
 
 use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
 
 pub(crate) struct Memory {
     /// Resident megabytes, shared pages included.
@@ -20,15 +23,13 @@ pub(crate) fn of(pid: u32) -> Memory {
     Memory { resident: field("Rss:"), proportional: field("Pss:") }
 }
 
-/// The agents that run on this machine.
-pub(crate) fn agents() -> Vec<Memory> {
-    let entries = fs::read_dir("/proc").unwrap().flatten();
-    entries
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|pid: &u32| {
-            fs::read(format!("/proc/{pid}/cmdline"))
-                .is_ok_and(|line| line.starts_with(burstflare_ports::wire::AGENT_ARGV0.as_bytes()))
-        })
-        .map(of)
+/// The agents of this server's machines.
+pub(crate) fn agents(data: &Path) -> Vec<Memory> {
+    let machines = fs::read_dir(data.join("machines")).unwrap().flatten();
+    machines
+        .filter_map(|machine| fs::read(machine.path().join("life.json")).ok())
+        .filter_map(|life| serde_json::from_slice::<Value>(&life).ok()?["pid"].as_u64())
+        .map(|pid| of(u32::try_from(pid).unwrap()))
+        .filter(|memory| !memory.resident.is_nan())
         .collect()
 }

@@ -7,12 +7,12 @@ use burstflare_ports::id::{Id, Kind};
 use burstflare_ports::record::{
     Goal, Release, ReleaseCause, Session, SessionKeys, SessionState, Sharing, Template, Version, VersionState,
 };
-use burstflare_ports::store::{ChangeSet, Family, Put, Store as _};
+use burstflare_ports::store::{ChangeSet, Family, Guard, Key, Put, Store as _};
 
 use crate::bare::now;
 
-/// Sessions of one tenant.
-const EACH: u64 = 100;
+/// Sessions of one tenant: each new record takes a guard, and a commit has sixteen.
+const EACH: u64 = 10;
 
 fn id<K: Kind>(number: u64) -> Id<K> {
     let mut random = [0; 10];
@@ -39,6 +39,7 @@ fn change(tenant: u64) -> ChangeSet {
     let mut change = ChangeSet::new(Family::Workspace(workspace));
     let (template, version, release) = (id(tenant), id(tenant), id(tenant));
     let user = id(tenant);
+    change.guards = vec![Guard::Absent(Key::Template(template)), Guard::Absent(Key::Version(version))];
     change.puts.push(Put::Template(Template {
         id: template,
         workspace,
@@ -75,8 +76,10 @@ fn change(tenant: u64) -> ChangeSet {
         created_at: at,
     }));
     for number in 0..EACH {
+        let session = id(tenant * EACH + number);
+        change.guards.push(Guard::Absent(Key::Session(session)));
         change.puts.push(Put::Session(Session {
-            id: id(tenant * EACH + number),
+            id: session,
             workspace,
             name: format!("other-{number}").parse().unwrap(),
             template,

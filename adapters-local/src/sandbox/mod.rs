@@ -1,15 +1,15 @@
 //! Machines as sandboxed processes of this host: namespaces, no capabilities, a system call filter, limits.
 //!
 //! A machine is a tree of processes whose first one is the agent, in user, mount, pid, ipc, uts and net namespaces of
-//! its own. It sees a root made for it ([`layout`]) and writes only to the two persisted roots (overlays of the
+//! its own. It sees a root made for it (`layout`) and writes only to the two persisted roots (overlays of the
 //! session's disk on a layer) and to sized memory file systems. Host uid 0 is never mapped into it: started by root
 //! it gets an unused host user of its own, started by anybody else it is that user, and inside it is `flare` (1000).
 //!
-//! The server's death ends no machine. Its folder ([`record`]) says which process it is; the next server finds it
+//! The server's death ends no machine. Its folder (`record`) says which process it is; the next server finds it
 //! there, holds it, and serves its way out again.
 //!
 //! Limits: processor, memory and processes by control groups where this server may make some, else by resource
-//! limits and by watching; the disk is watched ([`watch`]).
+//! limits and by watching; the disk is watched (`watch`).
 
 mod begin;
 mod cgroup;
