@@ -45,3 +45,8 @@ pub use problem::PROBLEM_JSON;
 pub use router::{endpoints, router};
 pub use routes::{LOG_ATTEMPT, LOG_COMPLETE, LOG_NEXT};
 pub use table::{Accepts, Access, Endpoint};
+
+/// The examples of the root README are compiled and run with the documentation's.
+#[cfg(all(doctest, feature = "harness"))]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;

@@ -90,11 +90,15 @@ impl Error {
     /// Nothing of this noun with that name or id, as far as the caller may know.
     #[must_use]
     pub fn not_found(noun: &'static str) -> Self {
+        let list = match noun {
+            "version" => "flare template versions".to_owned(),
+            noun => format!("flare {noun} list"),
+        };
         Self::new(
             Kind::NotFound,
             "not_found",
             format!("There is no such {noun} in this workspace."),
-            format!("List what is there with `flare {noun} list`."),
+            format!("List what is there with `{list}`."),
         )
     }
 

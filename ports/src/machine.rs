@@ -201,7 +201,7 @@ pub trait MachineRuntime: Send + Sync + 'static {
     fn profile(&self) -> RuntimeProfile;
 
     /// Starts the machine, or finds the one that runs at this epoch. A machine of an earlier epoch is killed first.
-    /// `Unavailable` where no runtime is configured; `Full` where no space is left.
+    /// `Unsupported` where no runtime is configured or the host cannot isolate; `Full` where no space is left.
     async fn start(&self, spec: MachineSpec) -> PortResult<Started>;
 
     /// What is known about the machine; `None` where nothing is.

@@ -94,7 +94,7 @@ async fn prepared_once() {
     let count = std::fs::read_dir(&layers)
         .expect("layers")
         .flatten()
-        .filter(|entry| entry.file_name() != ".new")
+        .filter(|entry| entry.file_name() != ".new" && entry.file_name() != ".trash")
         .count();
     assert_eq!(count, 1);
     // From here on the blob store is not asked.
@@ -245,5 +245,6 @@ async fn lies() {
     assert!(!world.folder.path().join("escaped").exists());
     let layers = world.config.data_dir.join("layers");
     assert_eq!(std::fs::read_dir(layers.join(".new")).expect("unfinished").count(), 0);
-    assert_eq!(std::fs::read_dir(&layers).expect("layers").count(), 2);
+    assert_eq!(std::fs::read_dir(layers.join(".trash")).expect("trash").count(), 0);
+    assert_eq!(std::fs::read_dir(&layers).expect("layers").count(), 3, "those two and the honest layer");
 }

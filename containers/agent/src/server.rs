@@ -120,7 +120,7 @@ async fn call(agent: &Arc<Agent>, mut request: Request<Incoming>) -> Result<Repl
         (&Method::PUT, "/v1/bundle") => bundle::receive(agent, request.into_body()).await,
         (&Method::POST, "/v1/exec") => exec::exec(agent, request.into_body()).await,
         (&Method::POST, "/v1/hooks/start") => hooks::start(agent),
-        (&Method::POST, "/v1/quiesce") => shutdown::quiesce(agent).await,
+        (&Method::POST, "/v1/quiesce") => shutdown::quiesce(agent, request.into_body()).await,
         (&Method::POST, "/v1/shutdown") => shutdown::shutdown(agent, request.into_body()).await,
         _ => Err(Refused::not_found("This agent knows no such call.")),
     }

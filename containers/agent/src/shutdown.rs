@@ -25,21 +25,32 @@ const KILL_GRACE: Duration = Duration::from_secs(5);
 /// For the answer to reach its caller.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// `POST /v1/quiesce`: what was written so far survives the host.
-pub(crate) async fn quiesce(agent: &Arc<Agent>) -> Result<Reply, Refused> {
+/// `POST /v1/quiesce`: ends the user's processes and flushes, so that nothing changes any more. No new ones are
+/// started from then on; we stay, for the tree to be captured.
+pub(crate) async fn quiesce(agent: &Arc<Agent>, body: Incoming) -> Result<Reply, Refused> {
+    let grace = grace(body).await?;
+    let ending = Arc::clone(agent);
+    let end = tokio::spawn(async move { end_all(&ending, grace).await });
+    end.await.map_err(|error| Refused::internal(error.to_string()))?;
+    // Once more, and this time what goes wrong is the caller's to know.
     flush(agent).await?;
     Ok(done())
 }
 
-/// `POST /v1/shutdown`: ends everything in the machine, then us.
-pub(crate) async fn shutdown(agent: &Arc<Agent>, body: Incoming) -> Result<Reply, Refused> {
+async fn grace(body: Incoming) -> Result<Duration, Refused> {
     let body = body::whole(body, BODY_LIMIT).await?;
     let request: Shutdown =
         serde_json::from_slice(&body).map_err(|error| Refused::invalid(error.to_string()))?;
+    Ok(Duration::from_millis(request.grace_ms).min(LONGEST_GRACE))
+}
+
+/// `POST /v1/shutdown`: ends everything in the machine, then us.
+pub(crate) async fn shutdown(agent: &Arc<Agent>, body: Incoming) -> Result<Reply, Refused> {
+    let grace = grace(body).await?;
     let ending = Arc::clone(agent);
     // A task of its own: once begun, the end comes whether or not the caller waits for it.
     let end = tokio::spawn(async move {
-        end_all(&ending, Duration::from_millis(request.grace_ms).min(LONGEST_GRACE)).await;
+        end_all(&ending, grace).await;
         ending.ended.store(true, Ordering::Relaxed);
         tokio::spawn(async move {
             tokio::time::sleep(FAREWELL).await;

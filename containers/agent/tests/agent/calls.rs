@@ -102,8 +102,28 @@ async fn the_start_hook_runs_once() {
         assert_eq!(machine.call(Method::POST, "/v1/hooks/start", "").await.0, StatusCode::NO_CONTENT);
     }
     eventually("the hook", || file.exists()).await;
-    assert_eq!(machine.call(Method::POST, "/v1/quiesce", "").await.0, StatusCode::NO_CONTENT);
+    let grace = r#"{"grace_ms":1000}"#;
+    assert_eq!(machine.call(Method::POST, "/v1/quiesce", grace).await.0, StatusCode::NO_CONTENT);
     assert_eq!(std::fs::read_to_string(file).unwrap(), "x\n");
+}
+
+#[tokio::test]
+async fn quiesce_ends_everybody_and_the_agent_stays() {
+    let machine = Machine::start();
+    let script = "trap '' TERM HUP; while :; do echo x >>growing; done";
+    let argv = ["sh", "-c", script].map(str::to_owned).to_vec();
+    let body = serde_json::to_vec(&ExecRequest { argv, ..ExecRequest::default() }).unwrap();
+    let _running = machine.open(Method::POST, "/v1/exec", body.clone()).await;
+    let file = machine.roots[0].join("growing");
+    eventually("a writer", || file.exists()).await;
+    let quiet = machine.call(Method::POST, "/v1/quiesce", r#"{"grace_ms":50}"#).await;
+    assert_eq!(quiet.0, StatusCode::NO_CONTENT);
+    let length = std::fs::metadata(&file).unwrap().len();
+    // Nothing new is started, either; and the tree can be captured.
+    let refused = machine.call(Method::POST, "/v1/exec", body).await;
+    assert!(refused.0 != StatusCode::OK || !String::from_utf8_lossy(&refused.1).contains("exit\":0"));
+    assert_eq!(machine.call(Method::GET, "/v1/tree", "").await.0, StatusCode::OK);
+    assert_eq!(std::fs::metadata(&file).unwrap().len(), length, "nobody writes any more");
 }
 
 #[tokio::test]
