@@ -4,9 +4,11 @@ mod account;
 mod agent;
 mod attach;
 mod audit;
+mod boot;
 mod build;
 mod build_log;
 mod build_run;
+mod build_step;
 mod caller;
 mod event;
 mod outbox;
@@ -271,4 +273,20 @@ fn refusal(error: CommitError) -> Error {
 /// A fault of ours, for the log.
 fn fault(operation: &'static str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
     PortError::new(ErrorKind::Internal, operation, error.to_string()).with_source(error).into()
+}
+
+/// A use case's refusal where a port's error is wanted.
+pub(super) fn into_port(error: Error) -> PortError {
+    if let Some(source) = error.source {
+        return *source;
+    }
+    let kind = match error.kind {
+        Kind::Unavailable => ErrorKind::Unavailable,
+        Kind::Timeout => ErrorKind::Timeout,
+        Kind::Full => ErrorKind::Full,
+        Kind::NotFound => ErrorKind::NotFound,
+        Kind::Conflict => ErrorKind::Unavailable,
+        _ => ErrorKind::Internal,
+    };
+    PortError::new(kind, error.code, error.message)
 }

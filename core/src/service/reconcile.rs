@@ -250,6 +250,6 @@ impl ControlPlane {
             Ok((Some(change), ()))
         })
         .await
-        .map_err(super::build_run::into_port)
+        .map_err(super::into_port)
     }
 }

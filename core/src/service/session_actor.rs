@@ -22,7 +22,8 @@ use futures_util::future::{Either, select};
 use futures_util::pin_mut;
 use serde_json::json;
 
-use super::build_run::{boot, into_port};
+use super::boot::boot;
+use super::into_port;
 use super::session::{key_place, seed_place};
 use super::{ATTEMPTS, ControlPlane};
 use crate::domain::plan;

@@ -12,7 +12,7 @@ use burstflare_ports::stream::Body;
 use burstflare_ports::wire::tree::{FORMAT, Summary};
 use serde_json::json;
 
-use super::build_run::into_port;
+use super::into_port;
 use super::paging::list;
 use super::{Caller, ControlPlane, List, PageQuery};
 use crate::domain::permission::{Action, Relation};
