@@ -128,6 +128,11 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Answer<T> {
         let path = error.path().to_string();
         let inner = error.into_inner();
         let message = inner.to_string();
+        // Where the text is well formed the field says more than the place in it does.
+        let message = match message.rsplit_once(" at line ") {
+            Some((rule, _)) if inner.is_data() => rule.to_owned(),
+            _ => message,
+        };
         Refusal::invalid(field(&path, &message), message)
     })?;
     reader.end().map_err(|error| Refusal::invalid("body", error.to_string()))?;

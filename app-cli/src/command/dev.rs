@@ -9,7 +9,7 @@ use clap::Args;
 use serde_json::json;
 use tokio::sync::watch;
 
-use super::server::{Common, Signals, end, log, warn};
+use super::server::{Common, Signals, descriptors, end, log, warn};
 use crate::context::Context;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::run;
@@ -37,6 +37,7 @@ pub fn dev(context: &Context, args: &Dev) -> Outcome {
     log();
     let runtime = run::server()?;
     let outcome = runtime.block_on(async {
+        descriptors();
         let mut signals = Signals::listen()?;
         let listeners = loopback(args.port).await?;
         let config = EdgeConfig::dev(listeners.port());

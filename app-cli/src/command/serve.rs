@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 use tokio::sync::watch;
 
-use super::server::{Common, Signals, end, log, warn};
+use super::server::{Common, Signals, descriptors, end, log, warn};
 use crate::context::Context;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::run;
@@ -51,6 +51,7 @@ pub fn serve(context: &Context, args: &Serve) -> Outcome {
     log();
     let runtime = run::server()?;
     let outcome = runtime.block_on(async {
+        descriptors();
         let mut signals = Signals::listen()?;
         let listeners = Listeners::on(args.listen).await?;
         let address = listeners.address()?;

@@ -138,6 +138,16 @@ impl Signals {
     }
 }
 
+/// Takes as many descriptors as the system grants without asking: every session's connections hold some, and the usual
+/// first limit of 1,024 is soon used up. Machines have a limit of their own.
+pub(super) fn descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
 /// The server's log, on standard error; `FLARE_LOG` says how much of it.
 pub(super) fn log() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("FLARE_LOG")
