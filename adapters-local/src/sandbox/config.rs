@@ -82,8 +82,10 @@ impl HostUsers {
 }
 
 impl Default for HostUsers {
+    /// Far above what useradd hands out as subordinate ids (they would give a user power over machines), and above
+    /// systemd's container ids, which end at 1,879,048,191 (systemd, UIDS-GIDS).
     fn default() -> Self {
-        Self { layers: 231_071, first: 231_072, count: 65_536 }
+        Self { layers: 1_899_999_999, first: 1_900_000_000, count: 65_536 }
     }
 }
 

@@ -72,7 +72,12 @@ impl ControlPlane {
                     }
                     Err(error) => {
                         let wait = Duration::from_secs(1 << effect.attempts.min(8));
-                        tracing::warn!(effect = ?effect.effect, ?error, "effect put off");
+                        // A server that is about to end wakes nobody: the next one looks at every session anyway.
+                        if matches!(effect.effect, Effect::WakeSession { .. }) {
+                            tracing::debug!(effect = ?effect.effect, ?error, "wake put off");
+                        } else {
+                            tracing::warn!(effect = ?effect.effect, ?error, "effect put off");
+                        }
                         self.store().postpone(&effect, self.now().after(wait)).await?;
                     }
                 }
