@@ -66,3 +66,21 @@ fn a_step_that_fails_shows_the_end_of_its_log() {
     let followed = place.flare(["build", "log", "--follow", &build]).fails(10, "the build failed");
     assert!(followed.out.contains("about to fail"));
 }
+
+/// Holes and second names cost the build's disk nothing, and would take their full size in a layer on the host.
+#[test]
+fn a_build_cannot_leave_more_than_its_disk_holds() {
+    let place = Place::new();
+    let root = place.path("work/template");
+    fs::create_dir(&root).expect("made");
+    let manifest = "setup = [\"truncate -s 90M hole\", \"ln hole again\"]\n[resources]\ndisk = \"128MiB\"\n";
+    fs::write(root.join("flare.toml"), manifest).expect("written");
+    let server = place.server();
+    place.flare(["auth", "register", "--email", "e@example.com", "--url", &server.url]).ok();
+    place.flare(["template", "create", "t"]).ok();
+    place.flare(["template", "upload", "t", "--version", "1", "--dir", "template"]).ok();
+    place.flare(["template", "promote", "t", "1"]).fails(10, "too large");
+    let layers = fs::read_dir(server.data.join("layers")).expect("layers");
+    let whole = layers.flatten().filter(|entry| !entry.file_name().to_string_lossy().starts_with('.'));
+    assert_eq!(whole.count(), 0, "nothing was unpacked");
+}
