@@ -18,7 +18,7 @@ use burstflare_ports::store::CommitError;
 use burstflare_ports::workflow::Run;
 use serde_json::json;
 
-use super::{ControlPlane, into_port};
+use super::{ControlPlane, failure, into_port};
 use crate::domain::build::{self as rules, Event};
 use crate::domain::plan;
 
@@ -228,8 +228,4 @@ pub(super) fn key_place(build: &Build) -> String {
 fn lease(step: &str, plan: &plan::Plan) -> Duration {
     // The command's own deadline comes first: a step that takes too long is the author's to know, not a lost worker.
     if step.starts_with("setup-") { plan.step + SLACK } else { rules::STEP_DEADLINE }
-}
-
-pub(super) fn failure(code: &str, message: &str, hint: &str) -> Failure {
-    Failure { code: code.to_owned(), message: message.to_owned(), hint: hint.to_owned() }
 }

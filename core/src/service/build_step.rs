@@ -17,8 +17,8 @@ use futures_util::{StreamExt, pin_mut};
 
 use super::boot::{WORKSPACE, boot};
 use super::build_log::LogWriter;
-use super::build_run::{Verdict, failure, key_place};
-use super::{ControlPlane, into_port};
+use super::build_run::{Verdict, key_place};
+use super::{ControlPlane, failure, into_port};
 
 /// For the agent of a new machine to answer.
 const BOOT: Duration = Duration::from_secs(30);

@@ -35,7 +35,7 @@ use burstflare_ports::limit::RateLimiter;
 use burstflare_ports::machine::{AgentLink, MachineRuntime};
 use burstflare_ports::mail::Mailer;
 use burstflare_ports::queue::Queue;
-use burstflare_ports::record::Workspace;
+use burstflare_ports::record::{Failure, Workspace};
 use burstflare_ports::secret::Secret;
 use burstflare_ports::store::{ChangeSet, CommitError, Family, Store};
 use burstflare_ports::time::Timestamp;
@@ -289,4 +289,9 @@ pub(super) fn into_port(error: Error) -> PortError {
         _ => ErrorKind::Internal,
     };
     PortError::new(kind, error.code, error.message)
+}
+
+/// Why something failed, for a record.
+fn failure(code: &str, message: &str, hint: &str) -> Failure {
+    Failure { code: code.to_owned(), message: message.to_owned(), hint: hint.to_owned() }
 }

@@ -131,7 +131,7 @@ impl ControlPlane {
                     self.ports().workflows.start(run).await?;
                     continue;
                 }
-                let lost = super::session_actor::failure(
+                let lost = super::failure(
                     "lease_expired",
                     "The worker that ran the build did not come back in time.",
                     "It is tried again by itself.",

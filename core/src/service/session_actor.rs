@@ -23,9 +23,8 @@ use futures_util::pin_mut;
 use serde_json::json;
 
 use super::boot::boot;
-use super::into_port;
 use super::session::{key_place, seed_place};
-use super::{ATTEMPTS, ControlPlane};
+use super::{ATTEMPTS, ControlPlane, failure, into_port};
 use crate::domain::plan;
 use crate::domain::session::{self as rules, Event, Work};
 use crate::error::Result;
@@ -368,10 +367,6 @@ impl ControlPlane {
 
 pub(super) fn machine_of(session: &Session) -> MachineKey {
     MachineKey { workspace: session.workspace, owner: MachineOwner::Session(session.id) }
-}
-
-pub(super) fn failure(code: &str, message: &str, hint: &str) -> Failure {
-    Failure { code: code.to_owned(), message: message.to_owned(), hint: hint.to_owned() }
 }
 
 fn start_failure(error: &PortError) -> Failure {
