@@ -16,6 +16,7 @@ pub(crate) fn trials() -> Vec<(&'static str, Trial)> {
         ("a_memory_hog_is_ended", || Box::pin(memory_hog())),
         ("processor_time_is_shared_out", || Box::pin(processor())),
         ("a_full_disk_ends_its_writers", || Box::pin(full_disk())),
+        ("a_removed_file_that_is_open_counts", || Box::pin(removed_but_open())),
         ("the_profile_is_what_was_found", || Box::pin(profile())),
         ("nothing_is_left_behind", || Box::pin(leftovers())),
     ]
@@ -102,6 +103,18 @@ async fn full_disk() {
             .await,
         "free"
     );
+}
+
+async fn removed_but_open() {
+    let world = World::new().await;
+    let machine = key();
+    let mut small = spec(machine, 1);
+    small.limits.disk = 40 << 20;
+    world.runtime.start(small).await.expect("starts");
+    // Six times the limit in twelve seconds, below no name at all.
+    let writer = "exec 3> /workspace/big; rm /workspace/big; for i in $(seq 60); do head -c 4194304 /dev/zero >&3; sleep 0.2; done";
+    let writes = world.exec(machine, &["sh", "-c", writer]).await;
+    assert!(matches!(writes.end, ExecOutput::Signal(_)), "{writes:?}");
 }
 
 async fn profile() {
