@@ -5,12 +5,16 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
 
 use burstflare_ports::blob::BlobInfo;
 use bytes::Bytes;
 
 const MARK: &[u8; 8] = b"flareb1\n";
 const TRAILER: u64 = 40;
+
+/// Held shared by who puts a file into a folder, and alone by who removes folders that look empty.
+pub(super) type Folders = RwLock<()>;
 
 /// A file that is being written; it vanishes with this value unless it was published.
 pub(super) struct Writing {
@@ -45,25 +49,24 @@ impl Writing {
     }
 
     /// Makes the blob appear below `root`; answers its digest.
-    pub(super) fn finish(mut self, root: &Path, target: &Path) -> io::Result<String> {
+    pub(super) fn finish(mut self, folders: &Folders, root: &Path, target: &Path) -> io::Result<String> {
         let digest = self.hasher.finalize();
         self.file.write_all(digest.as_bytes())?;
         self.file.write_all(MARK)?;
         self.file.sync_all()?;
         let folder = target.parent().unwrap_or(root);
         let Some(temporary) = self.temporary.0.as_deref() else { return Err(io::ErrorKind::NotFound.into()) };
-        // A deletion may take the empty folder away between making it and moving into it.
-        let mut tries = 0;
-        loop {
-            make_folders(root, folder)?;
-            match std::fs::rename(temporary, target) {
-                Ok(()) => break,
-                Err(error) if error.kind() == io::ErrorKind::NotFound && tries < 16 => tries += 1,
-                Err(error) => return Err(error),
-            }
-        }
+        // Until the file is in it, nobody may take the folder away for being empty.
+        let stay = folders.read().unwrap_or_else(PoisonError::into_inner);
+        make_folders(root, folder)?;
+        std::fs::rename(temporary, target)?;
         self.temporary.0 = None;
-        flush_folder(folder)?;
+        drop(stay);
+        match flush_folder(folder) {
+            // The blob was deleted at once, and its folder with it; the deletion flushes what is above.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            flushed => flushed?,
+        }
         Ok(digest.to_hex().to_string())
     }
 }
@@ -123,12 +126,13 @@ impl Reading {
 }
 
 /// Removes a blob and the folders that it leaves empty.
-pub(super) fn delete(root: &Path, path: &Path) -> io::Result<()> {
+pub(super) fn delete(folders: &Folders, root: &Path, path: &Path) -> io::Result<()> {
     match std::fs::remove_file(path) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     }
+    let alone = folders.write().unwrap_or_else(PoisonError::into_inner);
     let mut folder = path.parent();
     while let Some(empty) = folder.filter(|folder| *folder != root) {
         // One that is not empty stays, and so do those above it.
@@ -137,6 +141,7 @@ pub(super) fn delete(root: &Path, path: &Path) -> io::Result<()> {
         }
         folder = empty.parent();
     }
+    drop(alone);
     folder.map_or(Ok(()), |folder| match flush_folder(folder) {
         // Another deletion took it away, and flushes what is above.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -153,9 +158,8 @@ fn make_folders(root: &Path, folder: &Path) -> io::Result<()> {
     make_folders(root, above)?;
     match DirBuilder::new().mode(0o700).create(folder) {
         Ok(()) => flush_folder(above),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        // Deleted again meanwhile: moving into it fails, and the caller tries again.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        // Another put made it just now; whether it is on stable storage yet is not known.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => flush_folder(above),
         Err(error) => Err(error),
     }
 }

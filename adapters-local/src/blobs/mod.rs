@@ -20,7 +20,7 @@ use burstflare_ports::error::{ErrorKind, PortError, PortResult};
 use burstflare_ports::stream::{Body, ByteStream};
 use futures_util::{StreamExt, stream};
 
-use self::file::{Reading, Writing};
+use self::file::{Folders, Reading, Writing};
 
 /// Bytes that are written or read in one go.
 const CHUNK: usize = 256 * 1024;
@@ -38,6 +38,7 @@ pub struct FsBlobs {
 struct Places {
     data: PathBuf,
     temporary: PathBuf,
+    folders: Folders,
     counter: AtomicU64,
 }
 
@@ -49,8 +50,12 @@ impl FsBlobs {
     /// What the file system answers.
     pub fn open(root: impl Into<PathBuf>) -> PortResult<Self> {
         let root = root.into();
-        let places =
-            Places { data: root.join("data"), temporary: root.join("tmp"), counter: AtomicU64::new(0) };
+        let places = Places {
+            data: root.join("data"),
+            temporary: root.join("tmp"),
+            folders: Folders::default(),
+            counter: AtomicU64::new(0),
+        };
         let prepare = || {
             for folder in [&places.data, &places.temporary] {
                 DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
@@ -105,8 +110,8 @@ impl Blobs for FsBlobs {
             }
         }
         let (places, target) = (Arc::clone(&self.places), self.places.file(key));
-        let blake3 =
-            blocking(operation, key, move || writing.write(&waiting)?.finish(&places.data, &target)).await?;
+        let publish = move || writing.write(&waiting)?.finish(&places.folders, &places.data, &target);
+        let blake3 = blocking(operation, key, publish).await?;
         Ok(BlobInfo { size, blake3 })
     }
 
@@ -137,7 +142,7 @@ impl Blobs for FsBlobs {
 
     async fn delete(&self, key: &BlobKey) -> PortResult<()> {
         let (places, path) = (Arc::clone(&self.places), self.places.file(key));
-        blocking("blobs.delete", key, move || file::delete(&places.data, &path)).await
+        blocking("blobs.delete", key, move || file::delete(&places.folders, &places.data, &path)).await
     }
 
     async fn list(&self, prefix: &BlobKey, after: Option<&BlobKey>, limit: usize) -> PortResult<BlobPage> {

@@ -79,7 +79,7 @@ async fn puts_and_deletes_in_one_folder_do_not_trip_over_each_other() {
     let work = (0..8).map(|worker| {
         let blobs = blobs.clone();
         tokio::spawn(async move {
-            for _ in 0..50 {
+            for _ in 0..200 {
                 let key = key(&format!("deep/er/{worker}"));
                 blobs.put(&key, body(10), 10).await.expect("the put");
                 blobs.delete(&key).await.expect("the delete");
