@@ -21,12 +21,21 @@ struct Head {
 
 impl Client {
     pub(crate) fn register(port: u16) -> Self {
-        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        let mut client = Self { port, stream: BufReader::new(stream), token: String::new() };
+        let mut client = Self::connect(port, String::new());
         let answer = client.json("POST", "/api/v1/auth/register", &json!({ "email": "bench@example.com" }));
         client.token = answer["tokens"]["access_token"].as_str().expect("a token").to_owned();
         client
+    }
+
+    fn connect(port: u16, token: String) -> Self {
+        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { port, stream: BufReader::new(stream), token }
+    }
+
+    /// The same person on another connection.
+    pub(crate) fn another(&self) -> Self {
+        Self::connect(self.port, self.token.clone())
     }
 
     pub(crate) fn token(&self) -> &str {

@@ -1,7 +1,8 @@
 //! `cargo bench -p flare`: what the main job costs, each number beside a baseline that is measured in the same run.
 //!
-//! Machines are noisy: compare within a run, not between runs. `BENCH_SESSIONS` (default 40), `BENCH_SECONDS` (default 4 for
-//! each load) and `BENCH_TENANT_SESSIONS` (default 100,000) scale it.
+//! Machines are noisy: compare within a run, not between runs. `BENCH_SESSIONS` (default 40), `BENCH_BURST` (100
+//! sessions at once), `BENCH_IDLE` (50 sessions that nobody uses), `BENCH_SECONDS` (default 4 for each load) and
+//! `BENCH_TENANT_SESSIONS` (default 100,000) scale it.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -11,8 +12,10 @@
 )]
 
 mod bare;
+mod burst;
 mod by_hand;
 mod client;
+mod idle;
 mod load;
 mod memory;
 mod server;
@@ -49,7 +52,9 @@ fn main() {
     let mut client = Client::register(server.port());
     let template = client.template();
     sessions(&mut client, &template);
-    let agent = memory::agents(&folder.path().join("data"));
+    burst::run(&mut client, &template, setting("BENCH_BURST", 100));
+    let data = folder.path().join("data");
+    let agent = memory::agents(&data);
     println!("\nidle memory                     resident       private share");
     println!(
         "  server                      {:>7.1} MB    {:>7.1} MB   (aim <= 40)",
@@ -61,6 +66,7 @@ fn main() {
             one.resident, one.proportional
         );
     }
+    idle::run(&mut client, &template, &data, server.pid(), setting("BENCH_IDLE", 50));
     lists(&mut server, &client, folder.path());
 }
 

@@ -25,11 +25,15 @@ pub(crate) fn of(pid: u32) -> Memory {
 
 /// The agents of this server's machines.
 pub(crate) fn agents(data: &Path) -> Vec<Memory> {
+    agent_pids(data).into_iter().map(of).filter(|memory| !memory.resident.is_nan()).collect()
+}
+
+/// Their processes, those of machines that have ended among them.
+pub(crate) fn agent_pids(data: &Path) -> Vec<u32> {
     let machines = fs::read_dir(data.join("machines")).unwrap().flatten();
     machines
         .filter_map(|machine| fs::read(machine.path().join("life.json")).ok())
         .filter_map(|life| serde_json::from_slice::<Value>(&life).ok()?["pid"].as_u64())
-        .map(|pid| of(u32::try_from(pid).unwrap()))
-        .filter(|memory| !memory.resident.is_nan())
+        .map(|pid| u32::try_from(pid).unwrap())
         .collect()
 }

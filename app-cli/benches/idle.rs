@@ -1,0 +1,86 @@
+//! Sessions that nobody uses: what they hold, and how often they wake.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::client::Client;
+use crate::memory;
+use crate::server::wait;
+
+/// How long idle sessions are looked at.
+const LOOK: Duration = Duration::from_secs(20);
+/// What follows a start has passed by then.
+const SETTLE: Duration = Duration::from_secs(5);
+
+/// Prints memory and wake-ups of `count` sessions beside as many processes that sleep.
+pub(crate) fn run(client: &mut Client, template: &str, data: &Path, server: u32, count: u64) {
+    let alone = memory::of(server);
+    let ids: Vec<_> =
+        (0..count).map(|number| client.create_session(&format!("idle-{number}"), template)).collect();
+    for id in &ids {
+        client.exec_first_byte(id);
+    }
+    wait(SETTLE);
+    let agents = memory::agent_pids(data);
+    let held: Vec<_> = agents.iter().map(|pid| memory::of(*pid)).collect();
+    let laden = memory::of(server);
+    let (woken, server_woken) = (wakes(&agents), wakes(&[server]));
+    wait(LOOK);
+    let per_second = |before: u64, after: u64| after.saturating_sub(before) as f64 / LOOK.as_secs_f64();
+    let agents_wake = per_second(woken, wakes(&agents));
+    let server_wakes = per_second(server_woken, wakes(&[server]));
+    let resident = |share: fn(&memory::Memory) -> f64| held.iter().map(share).sum::<f64>();
+    let most = held.iter().map(|one| one.resident).fold(0.0, f64::max);
+
+    let mut sleepers: Vec<Child> = (0..count)
+        .map(|_| Command::new("/bin/sleep").arg("600").stdout(Stdio::null()).spawn().unwrap())
+        .collect();
+    let floor: f64 = sleepers.iter().map(|child| memory::of(child.id()).proportional).sum();
+    for child in &mut sleepers {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    println!("\n{count} idle sessions               all together   each");
+    println!(
+        "  agents, resident            {:>7.1} MB    {most:>7.1} MB at most   (aim <= 10 each)",
+        resident(|one| one.resident)
+    );
+    println!(
+        "  agents, private share       {:>7.1} MB    {:>7.1} MB",
+        resident(|one| one.proportional),
+        resident(|one| one.proportional) / held.len() as f64
+    );
+    println!(
+        "  server, resident            {:>7.1} MB    {:>+7.2} MB for each",
+        laden.resident,
+        (laden.resident - alone.resident) / count as f64
+    );
+    println!("  {count} times /bin/sleep          {floor:>7.1} MB    (private share)");
+    println!(
+        "  wake-ups a second: agents {agents_wake:.2}, server {server_wakes:.2}   (aim: no polling; looked at for {} s)",
+        LOOK.as_secs()
+    );
+    for id in ids {
+        client.delete_session(&id);
+    }
+}
+
+/// Times that the threads of processes gave up the processor and came back.
+fn wakes(pids: &[u32]) -> u64 {
+    let mut total = BTreeMap::new();
+    for pid in pids {
+        for task in std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+            let status = std::fs::read_to_string(task.path().join("status")).unwrap_or_default();
+            let switches: u64 = status
+                .lines()
+                .filter(|line| line.contains("ctxt_switches"))
+                .filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok())
+                .sum();
+            total.insert(task.path(), switches);
+        }
+    }
+    total.values().sum()
+}
