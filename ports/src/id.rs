@@ -37,7 +37,8 @@ const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 const LENGTH: usize = 26;
 
 impl<K: Kind> Id<K> {
-    /// Makes an id from a moment and 10 random bytes. Ids made later sort later, to the millisecond.
+    /// Makes an id from a moment and 10 random bytes. Ids made later sort later, to the millisecond;
+    /// core makes those of one process in order within it too.
     #[must_use]
     pub fn new(at: Timestamp, random: [u8; 10]) -> Self {
         let millis = u128::from(at.millis().max(0).cast_unsigned()) & 0xFFFF_FFFF_FFFF;
@@ -46,6 +47,12 @@ impl<K: Kind> Id<K> {
             low = (low << 8) | u128::from(byte);
         }
         Self { bits: (millis << 80) | low, kind: PhantomData }
+    }
+
+    /// The id of these 128 bits: 48 of milliseconds, 80 of randomness.
+    #[must_use]
+    pub const fn from_bits(bits: u128) -> Self {
+        Self { bits, kind: PhantomData }
     }
 
     /// The 128 bits below the text.

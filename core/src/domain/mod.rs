@@ -2,6 +2,7 @@
 
 pub mod build;
 pub mod bundle;
+pub(crate) mod id_order;
 pub mod manifest;
 pub mod permission;
 pub mod plan;

@@ -41,6 +41,7 @@ use burstflare_ports::store::{ChangeSet, CommitError, Family, Store};
 use burstflare_ports::time::Timestamp;
 use burstflare_ports::workflow::Workflows;
 
+use crate::domain::id_order::IdOrder;
 use crate::domain::seal::Sealer;
 use crate::error::{Error, Kind, Result};
 
@@ -130,6 +131,7 @@ struct Inner {
     ports: Ports,
     config: Config,
     sealer: Sealer,
+    ids: IdOrder,
 }
 
 /// How often a decision is taken again after somebody else's commit.
@@ -140,7 +142,7 @@ impl ControlPlane {
     #[must_use]
     pub fn new(ports: Ports, config: Config) -> Self {
         let sealer = Sealer::new(config.master_key.clone());
-        Self { inner: Arc::new(Inner { ports, config, sealer }) }
+        Self { inner: Arc::new(Inner { ports, config, sealer, ids: IdOrder::default() }) }
     }
 
     /// How the deployment is set up.
@@ -174,7 +176,7 @@ impl ControlPlane {
     }
 
     fn new_id<K: IdKind>(&self, at: Timestamp) -> Result<Id<K>> {
-        Ok(Id::new(at, self.random()?))
+        Ok(self.inner.ids.next(at, self.random()?))
     }
 
     fn seal(&self, workspace: Id<Workspace>, place: &str, plain: &[u8]) -> Result<String> {
