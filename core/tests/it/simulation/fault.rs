@@ -1,5 +1,6 @@
 //! What may happen around every call of a port.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -52,23 +53,36 @@ pub(super) struct Faults {
     rates: Rates,
     on: Arc<AtomicBool>,
     crash: Arc<AtomicBool>,
+    tracing: Tracing,
     trace: Arc<Mutex<Trace>>,
+}
+
+/// Whether a run is written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tracing {
+    /// Counted only.
+    Off,
+    /// As a hash.
+    Hash,
+    /// As a hash, and printed.
+    Print,
 }
 
 struct Trace {
     hasher: blake3::Hasher,
-    print: bool,
+    happened: BTreeMap<String, u64>,
 }
 
 impl Faults {
-    pub(super) fn new(rng: Rng, clock: SimClock, rates: Rates, print: bool) -> Self {
+    pub(super) fn new(rng: Rng, clock: SimClock, rates: Rates, tracing: Tracing) -> Self {
         Self {
             rng,
             clock,
             rates,
             on: Arc::new(AtomicBool::new(true)),
             crash: Arc::new(AtomicBool::new(false)),
-            trace: Arc::new(Mutex::new(Trace { hasher: blake3::Hasher::new(), print })),
+            tracing,
+            trace: Arc::new(Mutex::new(Trace { hasher: blake3::Hasher::new(), happened: BTreeMap::new() })),
         }
     }
 
@@ -87,16 +101,34 @@ impl Faults {
 
     /// Notes what happened; equal notes in equal order are equal runs.
     pub(super) fn note(&self, what: impl FnOnce() -> String) {
-        let mut trace = self.trace.lock().unwrap();
+        if self.tracing == Tracing::Off {
+            return;
+        }
         let line = format!("{} {}\n", self.clock.now(), what());
-        trace.hasher.update(line.as_bytes());
-        if trace.print {
+        self.trace.lock().unwrap().hasher.update(line.as_bytes());
+        if self.tracing == Tracing::Print {
             print!("{line}");
         }
     }
 
-    pub(super) fn trace(&self) -> String {
-        self.trace.lock().unwrap().hasher.finalize().to_hex().to_string()
+    /// Counts that something happened.
+    pub(super) fn count(&self, what: &str) {
+        let mut trace = self.trace.lock().unwrap();
+        match trace.happened.get_mut(what) {
+            Some(times) => *times += 1,
+            None => drop(trace.happened.insert(what.to_owned(), 1)),
+        }
+    }
+
+    /// How often what happened.
+    pub(super) fn happened(&self) -> BTreeMap<String, u64> {
+        self.trace.lock().unwrap().happened.clone()
+    }
+
+    /// The hash over everything that happened, in order.
+    pub(super) fn trace(&self) -> Option<String> {
+        let hash = || self.trace.lock().unwrap().hasher.finalize().to_hex().to_string();
+        (self.tracing != Tracing::Off).then(hash)
     }
 
     fn hits(&self, rate: u32) -> bool {
@@ -113,7 +145,11 @@ impl Faults {
     }
 
     pub(super) fn breaks(&self) -> bool {
-        self.hits(self.rates.broken)
+        let breaks = self.hits(self.rates.broken);
+        if breaks {
+            self.count("stream breaks off");
+        }
+        breaks
     }
 
     /// Waits in front of an effect: others run, time may pass, the plane may be gone.
@@ -123,6 +159,7 @@ impl Faults {
         }
         step_aside().await;
         if self.hits(self.rates.delay) {
+            self.count("delay");
             let span = self.rng.below(if self.rng.hits(500) { 20_000 } else { 300 });
             self.clock.sleep(Duration::from_millis(span as u64)).await;
         }
@@ -152,6 +189,7 @@ impl Faults {
         self.pause().await;
         if self.hits(before) {
             self.note(|| format!("{operation} fails before"));
+            self.count("fails before");
             return Err(self.failure(operation));
         }
         let outcome = effect.await;
@@ -162,6 +200,7 @@ impl Faults {
         self.pause().await;
         if outcome.is_ok() && self.hits(after) {
             self.note(|| format!("{operation} fails after"));
+            self.count("fails after");
             return Err(self.failure(operation));
         }
         outcome
@@ -182,6 +221,7 @@ impl Faults {
                         Ok(())
                     }
                     Err(CommitError::Refused(guard)) => {
+                        self.count("commit refused by a guard");
                         self.note(|| format!("refused by {guard:?}"));
                         refused = Some(guard);
                         Ok(())

@@ -171,7 +171,13 @@ impl Hosts {
             }
         };
         let mut jobs = self.durable.jobs.lock().unwrap();
-        let again = again.or_else(|| self.faults.duplicates().then_some(Duration::from_millis(10)));
+        let again = again.or_else(|| {
+            let again = self.faults.duplicates();
+            if again {
+                self.faults.count("job again");
+            }
+            again.then_some(Duration::from_millis(10))
+        });
         match again {
             None => drop(jobs.remove(&id)),
             Some(span) => {
@@ -207,6 +213,8 @@ impl Hosts {
                         // Cut off before it was written down: the step comes again.
                         if !self.faults.duplicates() || self.faults.rng.hits(5_000) {
                             self.journal(run, |journal| journal.done += 1);
+                        } else {
+                            self.faults.count("step of a build again");
                         }
                         continue;
                     }

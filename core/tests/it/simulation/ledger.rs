@@ -20,6 +20,8 @@ pub(super) struct Ledger {
     pub(super) broken: Vec<String>,
     /// Access tokens of sign-ins that a reused refresh token has revoked.
     pub(super) revoked: Vec<Secret<String>>,
+    /// Actions that sent a request.
+    pub(super) steps: u64,
     /// Numbers names.
     pub(super) next: u64,
     /// How often each action was acknowledged.

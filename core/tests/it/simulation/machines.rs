@@ -84,6 +84,7 @@ impl Machines {
             all.iter().filter(|(_, machine)| machine.live.is_some()).map(|(key, _)| *key).collect();
         if let Some(key) = self.faults.rng.pick(&live) {
             self.faults.note(|| format!("machine of {} dies", key.owner));
+            self.faults.count("machine dies");
             all.get_mut(key).unwrap().live = None;
         }
     }
@@ -131,6 +132,7 @@ impl Machines {
             let wait = machines.faults.rng.below(20_000);
             machines.faults.clock.sleep(Duration::from_millis(wait as u64)).await;
             machines.faults.note(|| "a late effect on a machine".to_owned());
+            machines.faults.count("late effect on a machine");
             effect(&machines, &what);
         });
         Err(problem(ErrorKind::Timeout, "took too long"))

@@ -8,8 +8,16 @@
 //! Simulated users work in this world and remember what was acknowledged to them. When the faults have stopped and
 //! everything has come to rest, [`invariants`] compares the world with what they remember.
 //!
-//! `SIM_SEEDS=N` runs seeds 0 to N-1, `SIM_SEED=n` one of them, `SIM_STEPS=n` sets the users' actions in each;
-//! `SIM_TRACE=1` prints what happens.
+//! A **step** is one action of one simulated client (upload, promote, write a file, stop, …) from its first request to
+//! the last answer or hang-up, with its retries; an action for which there was nothing to do sends no request and is no
+//! step. Four clients act in each seed. One step is some hundred polls, for the plane works behind each of them.
+//!
+//! `SIM_SEEDS=N` runs seeds 0 to N-1 (200), `SIM_SEED=n` one of them, `SIM_STEPS=n` sets each client's steps (25),
+//! `SIM_THREADS=n` the threads (all cores); `SIM_TRACE=1` prints what happens in the one seed. A million steps:
+//!
+//! ```sh
+//! SIM_SEEDS=10000 cargo test --profile sim -p burstflare-core --test it -- --nocapture nothing_acknowledged
+//! ```
 
 mod agent;
 mod bundle;
@@ -22,6 +30,7 @@ mod machines;
 mod plane;
 mod rng;
 mod run;
+mod seeds;
 mod store;
 mod tests;
 mod user;

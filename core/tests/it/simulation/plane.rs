@@ -48,6 +48,10 @@ impl World {
     /// After a crash: nobody is there for a while, then a new life begins.
     pub(super) fn crashed(&self) {
         self.faults.note(|| "crash".to_owned());
+        self.faults.count("crash");
+        for _ in self.machines.census().iter().filter(|(.., live, _)| *live) {
+            self.faults.count("machine outlives a crash");
+        }
         if let Some((_, hosts)) = self.plane.lock().unwrap().take() {
             hosts.forget();
         }

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use burstflare_ports::clock::Clock as _;
 use burstflare_ports::memory::{MemoryBlobs, MemoryStore};
+use burstflare_ports::time::Timestamp;
 
 use super::executor::{Executor, Side, SimClock};
-use super::fault::{Faults, Rates};
+use super::fault::{Faults, Rates, Tracing};
 use super::rng::Rng;
 use super::store::Sabotage;
 use super::user::Client;
@@ -25,20 +26,34 @@ const POLLS: u64 = 5_000_000;
 /// What came of a seed.
 pub(super) struct Outcome {
     pub(super) violations: Vec<String>,
-    /// Over everything that happened, in order.
-    pub(super) trace: String,
+    /// Over everything that happened, in order, where that was wanted.
+    pub(super) trace: Option<String>,
+    pub(super) steps: u64,
     pub(super) polls: u64,
     pub(super) crashes: u64,
+    /// Time that passed in the world.
+    pub(super) simulated: Duration,
     /// Acknowledged actions.
     pub(super) done: BTreeMap<&'static str, u64>,
+    /// How often what happened.
+    pub(super) happened: BTreeMap<String, u64>,
 }
 
 /// Runs a seed.
 pub(super) fn run(seed: u64, steps: usize, sabotage: Sabotage, print: bool) -> Outcome {
+    live(seed, steps, sabotage, if print { Tracing::Print } else { Tracing::Off })
+}
+
+/// Runs a seed and hashes what happens.
+pub(super) fn run_traced(seed: u64, steps: usize, sabotage: Sabotage) -> Outcome {
+    live(seed, steps, sabotage, Tracing::Hash)
+}
+
+fn live(seed: u64, steps: usize, sabotage: Sabotage, tracing: Tracing) -> Outcome {
     let rng = Rng::new(seed);
     let clock = SimClock::starting_at(BEGINNING);
     let rates = Rates::drawn(&rng);
-    let faults = Faults::new(rng.clone(), clock.clone(), rates, print);
+    let faults = Faults::new(rng.clone(), clock.clone(), rates, tracing);
     let mut executor = Executor::new(rng.clone(), clock.clone());
     let plan = if rng.hits(5_000) { "tiny" } else { "standard" };
     faults.note(|| format!("seed {seed}, plan {plan}, {rates:?}"));
@@ -79,8 +94,17 @@ pub(super) fn run(seed: u64, steps: usize, sabotage: Sabotage, print: bool) -> O
     if let Some((_, hosts)) = world.plane.lock().unwrap().take() {
         hosts.forget();
     }
-    let done = world.ledger().done.clone();
-    Outcome { violations, trace: faults.trace(), polls: executor.polls, crashes, done }
+    let ledger = world.ledger();
+    Outcome {
+        violations,
+        trace: faults.trace(),
+        steps: ledger.steps,
+        polls: executor.polls,
+        crashes,
+        simulated: world.clock.now().since(Timestamp::from_millis(BEGINNING)),
+        done: ledger.done.clone(),
+        happened: faults.happened(),
+    }
 }
 
 /// The story of a world: users act amid faults, the faults end, everything comes to rest, and is looked at.
@@ -100,7 +124,8 @@ async fn unfold(world: &World, steps: usize) -> Vec<String> {
         world.register().await;
         for _ in 0..2 {
             *alive.lock().unwrap() += 1;
-            let (client, alive) = (Client { world: world.clone(), account }, Arc::clone(&alive));
+            let (client, alive) =
+                (Client { world: world.clone(), account, sent: Arc::default() }, Arc::clone(&alive));
             world.spawner.spawn(Side::World, async move {
                 client.live(steps).await;
                 *alive.lock().unwrap() -= 1;

@@ -139,6 +139,15 @@ impl Store for SimStore {
             let events = change.events.iter().map(|event| format!("{} {}", event.kind, event.data));
             named.chain(events).collect::<Vec<_>>().join(", ")
         };
+        for event in &change.events {
+            let state = event.data.get("state").and_then(serde_json::Value::as_str).unwrap_or_default();
+            self.faults.count(format!("event {} {state}", event.kind).trim_end());
+        }
+        for (effect, _) in &change.outbox {
+            let debug = format!("{effect:?}");
+            let name = debug.split([' ', '{', '(']).next().unwrap_or_default();
+            self.faults.count(&format!("effect {name}"));
+        }
         self.faults.around_commit(|| format!("commit {}", actions()), self.inner.commit(&change)).await
     }
 

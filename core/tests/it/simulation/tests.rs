@@ -1,9 +1,7 @@
 //! The seeds.
 
-use std::collections::BTreeMap;
-use std::time::Instant;
-
-use super::run::run;
+use super::run::{run, run_traced};
+use super::seeds::run_all;
 use super::store::Sabotage;
 
 fn number(name: &str, default: u64) -> u64 {
@@ -11,56 +9,38 @@ fn number(name: &str, default: u64) -> u64 {
 }
 
 fn steps() -> usize {
-    usize::try_from(number("SIM_STEPS", 30)).unwrap()
+    usize::try_from(number("SIM_STEPS", 25)).unwrap()
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_and_nothing_is_stuck() {
-    let print = number("SIM_TRACE", 0) == 1;
-    let seeds = match std::env::var("SIM_SEED") {
-        Ok(seed) => {
-            let seed: u64 = seed.parse().expect("a number");
-            seed..seed + 1
-        }
-        Err(_) => 0..number("SIM_SEEDS", 200),
-    };
-    let count = seeds.end - seeds.start;
-    let begun = Instant::now();
-    let (mut polls, mut crashes) = (0, 0);
-    let mut done: BTreeMap<&str, u64> = BTreeMap::new();
-    let mut failed = Vec::new();
-    for seed in seeds {
-        let outcome = run(seed, steps(), Sabotage::None, print);
-        if count == 1 {
-            println!("trace {}", outcome.trace);
-        }
-        polls += outcome.polls;
-        crashes += outcome.crashes;
-        for (action, times) in outcome.done {
-            *done.entry(action).or_default() += times;
-        }
-        if !outcome.violations.is_empty() {
-            println!("SIM_SEED={seed}:\n  {}", outcome.violations.join("\n  "));
-            failed.push(seed);
-        }
+    if let Ok(seed) = std::env::var("SIM_SEED") {
+        let outcome = run(seed.parse().unwrap(), steps(), Sabotage::None, number("SIM_TRACE", 0) == 1);
+        println!("trace {}", outcome.trace.unwrap_or_default());
+        assert!(outcome.violations.is_empty(), "SIM_SEED={seed}: {:#?}", outcome.violations);
+        return;
     }
-    let took = begun.elapsed();
-    println!(
-        "{count} seeds, {crashes} crashes, {polls} polls in {took:.1?}: {:.0} seeds/s; acknowledged: {done:?}",
-        count as f64 / took.as_secs_f64()
-    );
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
+    let threads = usize::try_from(number("SIM_THREADS", cores)).unwrap();
+    let totals = run_all(0..number("SIM_SEEDS", 200), steps(), threads);
+    println!("{totals}");
+    let failed: Vec<_> = totals.failed.keys().collect();
     assert!(failed.is_empty(), "failing seeds (run one with SIM_SEED=n SIM_TRACE=1): {failed:?}");
+    for must in ["crash", "machine dies", "fails before", "fails after", "delay", "job again"] {
+        assert!(totals.happened.contains_key(must), "never happened: {must}");
+    }
 }
 
 #[test]
 fn a_seed_replays_exactly() {
+    let traced = |seed, steps| run_traced(seed, steps, Sabotage::None);
     for seed in [3, 17] {
-        let (first, second) =
-            (run(seed, steps(), Sabotage::None, false), run(seed, steps(), Sabotage::None, false));
+        let (first, second) = (traced(seed, steps()), traced(seed, steps()));
+        assert!(first.trace.is_some());
         assert_eq!(first.trace, second.trace);
         assert_eq!(first.polls, second.polls);
     }
-    assert_ne!(run(3, 5, Sabotage::None, false).trace, run(4, 5, Sabotage::None, false).trace);
+    assert_ne!(traced(3, 5).trace, traced(4, 5).trace);
 }
 
 /// The first seed that notices the sabotage, and what it says.

@@ -1,5 +1,8 @@
 //! Simulated users: they act at random, several at a time, and note what was acknowledged.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use burstflare_core::service::{NewSession, Recover, Register};
 use burstflare_core::{Caller, ControlPlane, Error, Kind};
 use burstflare_ports::id::Id;
@@ -17,6 +20,8 @@ pub(super) struct Client {
     pub(super) world: World,
     /// Which account of the ledger.
     pub(super) account: usize,
+    /// Requests so far.
+    pub(super) sent: Arc<AtomicU64>,
 }
 
 type Outcome<T> = Result<T, Error>;
@@ -48,10 +53,16 @@ impl World {
 }
 
 impl Client {
-    /// Acts so many times.
+    /// Acts so many times. What sends no request is no step.
     pub(super) async fn live(self, steps: usize) {
-        for _ in 0..steps {
+        let mut left = steps;
+        while left > 0 {
+            let before = self.sent.load(Ordering::Relaxed);
             self.act().await;
+            if self.sent.load(Ordering::Relaxed) > before {
+                self.world.ledger().steps += 1;
+                left -= 1;
+            }
             let pause = match self.world.rng.below(10) {
                 0..3 => 0,
                 3..9 => 3_000,
@@ -111,6 +122,7 @@ impl Client {
         Fut: Future<Output = Outcome<T>> + Send + 'static,
     {
         let access = self.account().access;
+        self.sent.fetch_add(1, Ordering::Relaxed);
         let reply = self
             .world
             .call(|plane| async move {
