@@ -5,17 +5,21 @@
 //! Where no control group bounds memory, the largest process is ended while the sum of all is over the limit.
 //! Every act is a [`Notice`], which also goes to `notices.jsonl` in the machine's folder.
 
+mod machine;
+
 use std::collections::HashSet;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use burstflare_ports::machine::{Epoch, MachineKey, MachineOwner};
 use serde::Serialize;
 use tokio::sync::broadcast;
 
+use self::machine::Machine;
 use super::disk;
 use super::record::{Folder, Life};
 use super::spawn;
@@ -23,6 +27,8 @@ use super::spawn;
 /// Between two measurements; longer where measuring itself takes long, but never longer than [`LONGEST`].
 const PERIOD: Duration = Duration::from_secs(3);
 const LONGEST: Duration = Duration::from_secs(30);
+/// Measurements of a machine that did nothing are left out, all but one of so many.
+const SKIPS: u32 = 10;
 /// A measurement may take this share of the time.
 const SHARE: u32 = 20;
 /// Memory can be filled within a second.
@@ -82,8 +88,12 @@ pub(super) async fn watch(
     let disk = async {
         let mut warned = false;
         let mut pause = PERIOD;
+        let mut quiet = Quiet::default();
         loop {
-            tokio::time::sleep(pause).await;
+            tokio::time::sleep_until(beat(pause)).await;
+            if quiet.lasts(machine.effort_of_a_lone_agent()) {
+                continue;
+            }
             let (place, limit, log) = (folder.disk(life.disk), life.disk_limit, folder.path.clone());
             let machine = machine.clone();
             let measured = tokio::task::spawn_blocking(move || {
@@ -128,6 +138,33 @@ pub(super) async fn watch(
     tokio::join!(disk, memory);
 }
 
+/// Machines whose periods are alike are looked at in the same moments: a server of many wakes as often as one of few.
+fn beat(pause: Duration) -> tokio::time::Instant {
+    static FIRST: OnceLock<tokio::time::Instant> = OnceLock::new();
+    let now = tokio::time::Instant::now();
+    let first = *FIRST.get_or_init(|| now);
+    let beats = (now + pause).duration_since(first).as_millis() / PERIOD.as_millis();
+    first + PERIOD * u32::try_from(beats).unwrap_or(u32::MAX)
+}
+
+/// Knows when a measurement would find what the one before found: nothing but the agent was there, then and now, and
+/// no processor time was used in between. What is done within one tick of the kernel's clock can escape that, so a
+/// measurement is left out for [`SKIPS`] periods at most.
+#[derive(Debug, Default)]
+struct Quiet {
+    effort: Option<u64>,
+    looks: u32,
+}
+
+impl Quiet {
+    fn lasts(&mut self, effort: Option<u64>) -> bool {
+        let same = effort.is_some() && effort == self.effort;
+        self.effort = effort;
+        self.looks = if same { self.looks + 1 } else { 0 };
+        same && !self.looks.is_multiple_of(SKIPS)
+    }
+}
+
 fn tell(
     notices: &broadcast::Sender<Notice>,
     folder: &Folder,
@@ -160,61 +197,6 @@ fn bound_logs(folder: &Path) {
             let _ = fs::OpenOptions::new().write(true).open(&path).and_then(|file| file.set_len(0));
         }
     }
-}
-
-/// A machine's processes, told by their process namespace.
-#[derive(Debug, Clone)]
-struct Machine {
-    agent: i32,
-    /// None where it has none of its own: then nothing of it can be told from the host's processes.
-    namespace: Option<PathBuf>,
-}
-
-impl Machine {
-    fn of(agent: i32) -> Self {
-        let own = namespace(std::process::id().cast_signed());
-        let foreign = |found: &PathBuf| own.as_ref().is_some_and(|own| own != found);
-        Self { agent, namespace: namespace(agent).filter(foreign) }
-    }
-
-    fn holds(&self, pid: i32) -> bool {
-        self.namespace.is_some() && namespace(pid) == self.namespace
-    }
-
-    /// Those who descend from the agent, which as process 1 everybody in the machine does. It costs what the machine
-    /// is large, not what the host is; who forks meanwhile may be missed, so it is for measuring, not for ending.
-    fn descendants(&self) -> Vec<i32> {
-        if self.namespace.is_none() || !self.holds(self.agent) {
-            return Vec::new();
-        }
-        let mut family = vec![self.agent];
-        let mut at = 0;
-        while let Some(parent) = family.get(at) {
-            let threads = fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten();
-            let children: Vec<i32> = threads
-                .filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok())
-                .flat_map(|list| {
-                    list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()
-                })
-                .collect();
-            family.extend(children);
-            at += 1;
-        }
-        family.split_off(1)
-    }
-
-    /// Its processes besides the agent, as the host numbers them.
-    fn processes(&self) -> Vec<i32> {
-        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-        entries
-            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-            .filter(|pid| *pid != self.agent && self.holds(*pid))
-            .collect()
-    }
-}
-
-fn namespace(pid: i32) -> Option<PathBuf> {
-    fs::read_link(format!("/proc/{pid}/ns/pid")).ok()
 }
 
 /// Bytes of a disk, those of removed files that are still open included. A disk that is gone takes none.
@@ -296,4 +278,24 @@ fn resident(pid: i32) -> u64 {
         .filter_map(|rest| rest.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok())
         .sum::<u64>()
         .saturating_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_machine_that_does_nothing_is_left_alone_and_not_for_ever() {
+        let mut quiet = Quiet::default();
+        assert!(!quiet.lasts(Some(7)), "the first look");
+        for _ in 1..SKIPS {
+            assert!(quiet.lasts(Some(7)));
+        }
+        assert!(!quiet.lasts(Some(7)), "once in a while");
+        assert!(quiet.lasts(Some(7)));
+        assert!(!quiet.lasts(Some(8)), "it worked");
+        assert!(!quiet.lasts(None), "it has processes");
+        assert!(!quiet.lasts(None), "and keeps them");
+        assert!(!quiet.lasts(Some(8)), "they ended");
+    }
 }
