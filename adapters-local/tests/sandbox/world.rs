@@ -264,6 +264,7 @@ pub(crate) fn spec(machine: MachineKey, epoch: Epoch) -> MachineSpec {
             on_start: None,
             egress: None,
             path: Vec::new(),
+            run: burstflare_ports::wire::run_folder(),
         },
     }
 }

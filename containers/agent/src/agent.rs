@@ -2,15 +2,17 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use burstflare_ports::machine::Epoch;
-use burstflare_ports::wire::{Boot, OLDEST_PROTOCOL, PROTOCOL, Ready};
+use burstflare_ports::wire::{ACTIVITY, Boot, OLDEST_PROTOCOL, PROTOCOL, Ready};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
+use crate::activity::{self, Activity};
 use crate::auth::Key;
 use crate::process::Surroundings;
 use crate::reaper::Children;
@@ -37,6 +39,8 @@ pub(crate) struct Agent {
     pub(crate) roots: Vec<String>,
     /// What processes of the user are born with.
     pub(crate) surroundings: Surroundings,
+    /// When the user was last active.
+    pub(crate) activity: Arc<Activity>,
     /// Processes that we started and wait for.
     pub(crate) children: Children,
     /// The start hook, until it has run.
@@ -67,6 +71,9 @@ impl Agent {
                     tracing::warn!(root, %problem, "a root cannot be made");
                 }
             }
+            if let Err(problem) = std::fs::create_dir_all(Path::new(&boot.run).join("awake")) {
+                tracing::warn!(run = boot.run, %problem, "the folder for marks cannot be made");
+            }
             if let Some(way_out) = boot.egress.clone() {
                 tokio::spawn(egress::run(way_out));
             }
@@ -74,6 +81,7 @@ impl Agent {
                 key: Key::new(boot.key.expose()),
                 host_key: HostKey::from_seed(boot.ssh_host_seed.expose())?,
                 surroundings: Surroundings::new(&boot, open_files),
+                activity: Arc::new(Activity::new(Path::new(&boot.run))),
                 machine: boot.machine,
                 epoch: boot.epoch,
                 roots: boot.roots,
@@ -108,6 +116,7 @@ impl Agent {
             shutdown::end_all(&self, SIGTERM_GRACE).await;
         };
         tokio::select! {
+            () = activity::attend(Arc::clone(&self)) => Err(io::Error::other("nobody judges activity")),
             () = server::run(Arc::clone(&self), listener) => Ok(()),
             () = reaping => Err(io::Error::other("signals ended")),
             () = terminating => Ok(()),
@@ -120,7 +129,7 @@ impl Agent {
         Ready {
             protocol: PROTOCOL,
             oldest_protocol: OLDEST_PROTOCOL,
-            capabilities: Vec::new(),
+            capabilities: vec![ACTIVITY.to_owned()],
             machine: self.machine.clone(),
             epoch: self.epoch,
             ssh_host_key: self.host_key.public_line().to_owned(),

@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use self::text::{Piece, Splitter};
+use crate::activity::Reason;
 use crate::agent::Agent;
 use crate::body;
 use crate::process::Terminal;
@@ -69,6 +70,8 @@ fn check(request: &ExecRequest) -> Result<(), Refused> {
 }
 
 async fn run(agent: Arc<Agent>, request: ExecRequest, lines: Lines) {
+    // Held for as long as somebody waits for the command.
+    let _held = agent.activity.hold(Reason::Exec);
     let last = match start(&agent, &request) {
         Ok(child) => {
             let deadline =

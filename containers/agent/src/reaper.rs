@@ -57,6 +57,8 @@ struct Table {
 #[derive(Default)]
 pub(crate) struct Children {
     table: Mutex<Table>,
+    /// Told after each start.
+    pub(crate) started: Notify,
     /// Told after each burial.
     pub(crate) buried: Notify,
 }
@@ -79,6 +81,7 @@ impl Children {
         table.waiting.insert(raw, ended);
         let pipes =
             Pipes { stdin: child.stdin.take(), stdout: child.stdout.take(), stderr: child.stderr.take() };
+        self.started.notify_one();
         // Dropping std's handle neither waits nor kills.
         Ok(Child { pid, exit, pipes })
     }
@@ -86,6 +89,13 @@ impl Children {
     /// Starts no more processes.
     pub(crate) fn close(&self) {
         self.table().closed = true;
+    }
+
+    /// Starts no more processes, if this holds at that moment; answers whether it did.
+    pub(crate) fn close_if(&self, condition: impl FnOnce() -> bool) -> bool {
+        let mut table = self.table();
+        table.closed |= condition();
+        table.closed
     }
 
     /// The processes that we started.

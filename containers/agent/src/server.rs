@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 
 use crate::agent::Agent;
 use crate::reply::{self, Refused, Reply, settle};
-use crate::{bundle, exec, hooks, shutdown, ssh, tree};
+use crate::{activity, bundle, exec, hooks, shutdown, ssh, tree};
 
 /// Connections at a time; more wait in the socket's queue.
 const CONNECTIONS: usize = 256;
@@ -114,6 +114,7 @@ async fn call(agent: &Arc<Agent>, mut request: Request<Incoming>) -> Result<Repl
     let path = request.uri().path().to_owned();
     match (request.method(), path.as_str()) {
         (&Method::GET, "/ready") => reply::json(&agent.ready()),
+        (&Method::GET, "/v1/activity") => activity::tell(agent).await,
         (&Method::GET, "/v1/ssh") => ssh::upgrade(agent, &mut request),
         (&Method::GET, "/v1/tree") => tree::send(agent).await,
         (&Method::PUT, "/v1/tree") => tree::receive(agent, request.into_body()).await,

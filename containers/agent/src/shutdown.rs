@@ -7,16 +7,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use burstflare_ports::wire::Shutdown;
+use burstflare_ports::wire::{Quiesce, Shutdown};
 use http::header::{CONNECTION, HeaderValue};
 use hyper::body::Incoming;
 use rustix::process::{Pid, Signal, getpid, kill_process};
 use tokio::time::Instant;
 
 use crate::agent::Agent;
-use crate::body;
 use crate::reaper::Children;
 use crate::reply::{Refused, Reply, done};
+use crate::{activity, body};
 
 const BODY_LIMIT: usize = 4096;
 const LONGEST_GRACE: Duration = Duration::from_secs(60);
@@ -28,7 +28,17 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// `POST /v1/quiesce`: ends the user's processes and flushes, so that nothing changes any more. No new ones are
 /// started from then on; we stay, for the tree to be captured.
 pub(crate) async fn quiesce(agent: &Arc<Agent>, body: Incoming) -> Result<Reply, Refused> {
-    let grace = grace(body).await?;
+    let body = body::whole(body, BODY_LIMIT).await?;
+    let request: Quiesce =
+        serde_json::from_slice(&body).map_err(|error| Refused::invalid(error.to_string()))?;
+    if let Some(mark) = request.if_idle_since {
+        // Work and marked jobs are found by looking; what is typed or asked for is counted up to the last moment.
+        activity::judge(agent).await?;
+        if !agent.children.close_if(|| agent.activity.is_idle_since(mark)) {
+            return Err(Refused::busy("Something happened in the machine meanwhile: it stays awake."));
+        }
+    }
+    let grace = Duration::from_millis(request.grace_ms).min(LONGEST_GRACE);
     let ending = Arc::clone(agent);
     let end = tokio::spawn(async move { end_all(&ending, grace).await });
     end.await.map_err(|error| Refused::internal(error.to_string()))?;
@@ -117,7 +127,8 @@ fn signal_all(signal: Signal) {
     }
 }
 
-fn descendants() -> Vec<Pid> {
+/// The processes that descend from us.
+pub(crate) fn descendants() -> Vec<Pid> {
     let mut parents = Vec::new();
     for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {

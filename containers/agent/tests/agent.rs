@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![expect(clippy::print_stderr, reason = "what was measured, and what was skipped, is said loudly")]
 
+#[path = "agent/activity.rs"]
+mod activity;
 #[path = "agent/bundle.rs"]
 mod bundle;
 #[path = "agent/calls.rs"]

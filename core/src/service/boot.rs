@@ -3,7 +3,7 @@
 use burstflare_ports::machine::AgentTarget;
 use burstflare_ports::record::VersionSpec;
 use burstflare_ports::secret::Secret;
-use burstflare_ports::wire::{Boot, PROTOCOL};
+use burstflare_ports::wire::{Boot, PROTOCOL, run_folder};
 
 /// Where shells and commands begin.
 pub(super) const WORKSPACE: &str = "/workspace";
@@ -25,5 +25,6 @@ pub(super) fn boot(target: &AgentTarget, host_seed: String, hostname: &str, spec
         on_start: spec.on_start.clone(),
         egress: None,
         path: Vec::new(),
+        run: run_folder(),
     }
 }

@@ -35,6 +35,15 @@ pub struct Boot {
     /// Folders put in front of PATH; the runtime fills them in.
     #[serde(default)]
     pub path: Vec<String>,
+    /// Folder of the agent below the user's runtime folder, on a tmpfs and in no snapshot; made where it is missing.
+    #[serde(default = "run_folder", skip_serializing_if = "is_run_folder")]
+    pub run: String,
+}
+
+/// [`Boot::run`] where nobody says otherwise.
+#[must_use]
+pub fn run_folder() -> String {
+    "/run/user/1000/flare".to_owned()
 }
 
 /// The agent listens on `listen` (loopback inside the machine) and carries each connection to the unix socket, behind
@@ -45,4 +54,8 @@ pub struct Egress {
     pub listen: String,
     /// Path inside the machine.
     pub socket: String,
+}
+
+fn is_run_folder(run: &str) -> bool {
+    run == run_folder()
 }

@@ -30,6 +30,7 @@ fn boot() {
         on_start: None,
         egress: Some(Egress { listen: "127.0.0.1:3128".into(), socket: "/run/egress.sock".into() }),
         path: vec!["/opt/tool/bin".into()],
+        run: run_folder(),
     };
     golden(
         &boot,
@@ -62,6 +63,11 @@ fn ready_refusal_shutdown() {
         r#"{"code":"stale_epoch","message":"Too late."}"#,
     );
     golden(&Shutdown { grace_ms: 10_000 }, r#"{"grace_ms":10000}"#);
+    golden(&Quiesce { grace_ms: 10_000, if_idle_since: None }, r#"{"grace_ms":10000}"#);
+    golden(
+        &Quiesce { grace_ms: 10_000, if_idle_since: Some(77) },
+        r#"{"grace_ms":10000,"if_idle_since":77}"#,
+    );
 }
 
 #[test]
@@ -83,6 +89,34 @@ fn exec() {
     golden(&ExecOutput::Exit(3), r#"{"exit":3}"#);
     golden(&ExecOutput::Signal("KILL".into()), r#"{"signal":"KILL"}"#);
     golden(&ExecOutput::Error("no".into()), r#"{"error":"no"}"#);
+}
+
+#[test]
+fn activity() {
+    let names = [
+        (Reason::Start, "start"),
+        (Reason::TerminalInput, "terminal_input"),
+        (Reason::SshInput, "ssh_input"),
+        (Reason::Preview, "preview"),
+        (Reason::Exec, "exec"),
+        (Reason::Files, "files"),
+        (Reason::Job, "job"),
+        (Reason::Cpu, "cpu"),
+    ];
+    for (reason, name) in names {
+        golden(&reason, &format!("\"{name}\""));
+    }
+    assert_eq!(serde_json::from_str::<Reason>("\"of tomorrow\"").expect("reads"), Reason::Other);
+    golden(
+        &Activity {
+            last_active_ms_ago: 1500,
+            reason: Reason::SshInput,
+            busy: vec![Busy { reason: Reason::Job, count: 2 }],
+            cpu_ms: 40,
+            mark: 77,
+        },
+        r#"{"last_active_ms_ago":1500,"reason":"ssh_input","busy":[{"reason":"job","count":2}],"cpu_ms":40,"mark":77}"#,
+    );
 }
 
 #[test]

@@ -13,9 +13,11 @@
 //! | `GET /v1/tree` | → [`frame`]d archive of all roots, then [`tree::Summary`] |
 //! | `PUT /v1/tree` | such an archive (unframed): the roots become exactly that tree, verified → [`tree::Summary`] |
 //! | `POST /v1/hooks/start` | runs `on_start` once for this life, in the background → 204 |
-//! | `POST /v1/quiesce` | [`Shutdown`]: ends the user's processes (TERM, wait, KILL) and flushes the roots' file systems; → 204, the agent stays |
+//! | `GET /v1/activity` | → [`Activity`]; asking is none itself (capability [`ACTIVITY`]) |
+//! | `POST /v1/quiesce` | [`Quiesce`]: ends the user's processes (TERM, wait, KILL) and flushes the roots' file systems; → 204, the agent stays; 409 `busy` where it was to happen only to an idle machine |
 //! | `POST /v1/shutdown` | [`Shutdown`]: TERM, wait, KILL, flush; → 204, then the agent exits 0 |
 
+mod activity;
 mod boot;
 pub mod bundle;
 mod exec;
@@ -24,7 +26,8 @@ pub mod path;
 mod ready;
 pub mod tree;
 
-pub use boot::{Boot, Egress};
+pub use activity::{Activity, Busy, Quiesce, Reason};
+pub use boot::{Boot, Egress, run_folder};
 pub use exec::{ExecOutput, ExecRequest};
 pub use ready::{Ready, Refusal, Shutdown};
 
@@ -40,6 +43,8 @@ pub const SSH_KEY_HEADER: &str = "flare-ssh-key";
 pub const AGENT_PORT: u16 = 61780;
 /// Where `argv[0]` is this, the process is an agent; the boot pipe is fd 3 and the listening socket fd 4.
 pub const AGENT_ARGV0: &str = "flare-agent";
+/// In [`Ready::capabilities`]: the agent judges activity and takes [`Quiesce::if_idle_since`].
+pub const ACTIVITY: &str = "activity";
 /// The longest accepted [`Boot`] message, in bytes.
 pub const BOOT_LIMIT: usize = 1 << 20;
 

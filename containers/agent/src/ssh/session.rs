@@ -15,6 +15,7 @@ use super::WINDOW;
 use super::channel::{self, Out, Program, TerminalWish, Wish};
 use super::forward;
 use super::inbox::{Inbox, TRICKLE};
+use crate::activity::Reason;
 use crate::agent::Agent;
 use crate::pty::Master;
 use crate::reaper::kill_group;
@@ -83,6 +84,7 @@ impl Visit {
     }
 
     fn start(&mut self, id: ChannelId, program: &Program, session: &mut Session) -> Result<(), Error> {
+        self.agent.activity.note(Reason::SshInput);
         let started = self.doors.get_mut(&id).and_then(|door| Some((door.waiting.take()?, door)));
         let Some(((out, wish), door)) = started else { return session.channel_failure(id) };
         match channel::start(&self.agent, &wish, program) {
@@ -197,6 +199,8 @@ impl Handler for Visit {
     }
 
     async fn data(&mut self, id: ChannelId, data: &[u8], session: &mut Session) -> Result<(), Error> {
+        // Of any channel; keepalives and pings of the protocol come elsewhere.
+        self.agent.activity.note(Reason::SshInput);
         let Some(door) = self.doors.get(&id) else { return Ok(()) };
         if !door.inbox.push(data).await {
             tracing::warn!("a client overran its window; its channel is closed");

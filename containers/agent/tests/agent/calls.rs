@@ -28,6 +28,7 @@ async fn every_call_needs_the_key_and_the_epoch() {
     let machine = Machine::start();
     let calls = [
         (Method::GET, "/ready"),
+        (Method::GET, "/v1/activity"),
         (Method::POST, "/v1/exec"),
         (Method::GET, "/v1/ssh"),
         (Method::PUT, "/v1/bundle"),

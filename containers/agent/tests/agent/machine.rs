@@ -54,6 +54,7 @@ impl Machine {
         for root in &roots {
             std::fs::create_dir_all(root).unwrap();
         }
+        std::fs::create_dir(folder.path().join("run")).unwrap();
         let listener = UnixListener::bind(folder.path().join("agent.sock")).unwrap();
         give_away(folder.path());
         let mut boot = Boot {
@@ -69,6 +70,7 @@ impl Machine {
             on_start: None,
             egress: None,
             path: vec!["/opt/tool/bin".into()],
+            run: folder.path().join("run/flare").to_str().unwrap().into(),
         };
         change(&mut boot);
         let (mut agent, mut pipe) = spawn(&listener.into(), wrapper);
