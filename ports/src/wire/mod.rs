@@ -12,6 +12,7 @@
 //! | `PUT /v1/bundle` | a tar.zst or tar.gz, unpacked into `/workspace` → [`tree::Summary`] |
 //! | `GET /v1/tree` | → [`frame`]d archive of all roots, then [`tree::Summary`] |
 //! | `PUT /v1/tree` | such an archive (unframed): the roots become exactly that tree, verified → [`tree::Summary`] |
+//! | `POST /v1/snapshots/scan`, `POST /v1/snapshots/packs`, `PUT /v1/snapshots` | [`snapshot`], where [`Ready::capabilities`] names it |
 //! | `POST /v1/hooks/start` | runs `on_start` once for this life, in the background → 204 |
 //! | `GET /v1/activity` | → [`Activity`]; asking is none itself (capability [`ACTIVITY`]) |
 //! | `POST /v1/quiesce` | [`Quiesce`]: ends the user's processes (TERM, wait, KILL) and flushes the roots' file systems; → 204, the agent stays; 409 `busy` where it was to happen only to an idle machine |
@@ -24,6 +25,7 @@ mod exec;
 pub mod frame;
 pub mod path;
 mod ready;
+pub mod snapshot;
 pub mod tree;
 
 pub use activity::{Activity, Busy, Quiesce, Reason};

@@ -3,6 +3,7 @@
 //! Bytes that are not UTF-8, control characters and `%` become `%XX` (upper-case digits). The form is canonical:
 //! every path has exactly one, so equal text means equal bytes and a digest over it is one over the bytes.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 /// The text form of a path or link target.
@@ -20,6 +21,17 @@ pub fn encode(path: &[u8]) -> String {
         percent(&mut text, chunk.invalid());
     }
     text
+}
+
+/// The text form, borrowed where it is the path itself.
+#[must_use]
+pub fn encoded(path: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(path) {
+        Ok(text) if path.iter().all(|byte| matches!(byte, 0x20..=0x7e) && *byte != b'%') => {
+            Cow::Borrowed(text)
+        }
+        _ => Cow::Owned(encode(path)),
+    }
 }
 
 fn percent(text: &mut String, bytes: &[u8]) {
@@ -62,6 +74,7 @@ mod tests {
         ];
         for (bytes, text) in cases {
             assert_eq!(encode(bytes), text);
+            assert_eq!(encoded(bytes), text);
             assert_eq!(decode(text).as_deref(), Some(bytes));
         }
     }

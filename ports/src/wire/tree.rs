@@ -9,6 +9,8 @@
 //! The **digest** of a tree is BLAKE3 (hexadecimal) over, for each entry in order: path, 0, kind letter, mode (4 octal
 //! digits), 0, link target or the content's digest in hexadecimal or nothing, newline. Times are kept beside it.
 
+use std::fmt::Write as _;
+
 use serde::{Deserialize, Serialize};
 
 /// The format this build writes. Readers refuse higher ones.
@@ -104,6 +106,7 @@ pub struct Summary {
 #[derive(Debug, Default)]
 pub struct Digest {
     hasher: blake3::Hasher,
+    line: String,
     files: u64,
     bytes: u64,
 }
@@ -112,10 +115,18 @@ impl Digest {
     /// Adds the next entry.
     pub fn add(&mut self, entry: &Entry) {
         let content = entry.link.as_deref().or(entry.blake3.as_deref()).unwrap_or("");
-        let line = format!("{}\0{}{:04o}\0{content}\n", entry.path, entry.kind.letter(), entry.mode);
-        self.hasher.update(line.as_bytes());
+        self.add_parts(&entry.path, entry.kind, entry.mode, content, entry.size);
+    }
+
+    /// Adds the next entry by its parts: path in its text form, and the link's target (in that form, too) or the
+    /// content's digest in hexadecimal or nothing.
+    pub fn add_parts(&mut self, path: &str, kind: Kind, mode: u32, content: &str, size: u64) {
+        self.line.clear();
+        // Writing to a String cannot fail.
+        let _ = writeln!(self.line, "{path}\0{}{mode:04o}\0{content}", kind.letter());
+        self.hasher.update(self.line.as_bytes());
         self.files += 1;
-        self.bytes += entry.size;
+        self.bytes = self.bytes.saturating_add(size);
     }
 
     /// The summary of all entries so far, without the archive's own digest.
