@@ -288,6 +288,8 @@ CREATE TABLE tickets (
     id TEXT NOT NULL,
     session TEXT NOT NULL,
     user TEXT NOT NULL,
+    token TEXT NOT NULL,
+    sign_in TEXT NOT NULL,
     purpose TEXT NOT NULL,
     epoch INTEGER NOT NULL,
     ssh_key TEXT,

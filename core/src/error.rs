@@ -129,6 +129,12 @@ impl From<PortError> for Error {
             }
             ErrorKind::Invalid => (Kind::Invalid, "invalid", "Correct the request and send it again."),
             ErrorKind::TooLarge => (Kind::TooLarge, "too_large", "Send less at once."),
+            // An agent that was started by an older version: a new life of the machine has a new one.
+            ErrorKind::Unsupported if error.operation() == "agent.call" => (
+                Kind::Unsupported,
+                "not_supported",
+                "Restart the session: `flare session restart` gives it the server's present version.",
+            ),
             ErrorKind::Unsupported => (Kind::Unsupported, "not_supported", "This deployment cannot do that."),
             ErrorKind::Unavailable => (Kind::Unavailable, "unavailable", "Try again in a moment."),
             ErrorKind::Timeout => (Kind::Timeout, "timeout", "Try again in a moment."),

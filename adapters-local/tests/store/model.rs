@@ -167,6 +167,8 @@ fn record(family: Family, (kind, key, text, other, revision): Pick) -> Put {
             workspace,
             session: id(other),
             user: id(0),
+            token: id(1),
+            sign_in: id(2),
             purpose: TicketPurpose::Ssh,
             epoch: 1,
             ssh_key: None,

@@ -39,7 +39,7 @@ words! {
     EnforcementWord is Enforcement named "Enforcement": Enforced Watched None;
     GoalWord is Goal named "SessionGoal": Run Sleep Delete;
     IsolationWord is Isolation named "Isolation": Sandbox Container Process;
-    PurposeWord is TicketPurpose named "TicketPurpose": Ssh;
+    PurposeWord is TicketPurpose named "TicketPurpose": Ssh Terminal;
     ReleaseCauseWord is ReleaseCause named "ReleaseCause": Promote Rollback;
     RoleWord is Role named "Role": Viewer Member Admin Owner;
     ScopeWord is Scope named "Scope": Read Write Attach;

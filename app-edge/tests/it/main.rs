@@ -9,6 +9,7 @@ mod machine;
 mod page;
 mod permission;
 mod site;
+mod stay;
 mod support;
 mod tenancy;
 mod tunnel;

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use crate::support::{World, call, text};
 use crate::tenancy::KEY;
 
-async fn head(stream: &mut TcpStream) -> String {
+pub(crate) async fn head(stream: &mut TcpStream) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await.expect("a head"));
@@ -19,7 +19,7 @@ async fn head(stream: &mut TcpStream) -> String {
     String::from_utf8(head).expect("text")
 }
 
-async fn upgrade(address: std::net::SocketAddr, path: &str) -> TcpStream {
+pub(crate) async fn upgrade(address: std::net::SocketAddr, path: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.expect("connected");
     let request = format!(
         "GET {path} HTTP/1.1\r\nhost: 127.0.0.1:8787\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use burstflare_ports::machine::Epoch;
-use burstflare_ports::wire::{ACTIVITY, Boot, OLDEST_PROTOCOL, PROTOCOL, Ready};
+use burstflare_ports::wire::{Boot, OLDEST_PROTOCOL, PROTOCOL, Ready, capability};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
@@ -24,6 +24,9 @@ use crate::{boot, egress, server, shutdown};
 const SIGTERM_GRACE: Duration = Duration::from_secs(10);
 /// Stacks of blocking threads; they walk folders recursively. Only touched pages count.
 const STACK: usize = 8 << 20;
+
+/// What we can beyond version 1 of the protocol: names of [`burstflare_ports::wire::capability`].
+const CAPABILITIES: &[&str] = &[capability::ACTIVITY];
 
 /// What every call shares.
 pub(crate) struct Agent {
@@ -129,7 +132,7 @@ impl Agent {
         Ready {
             protocol: PROTOCOL,
             oldest_protocol: OLDEST_PROTOCOL,
-            capabilities: vec![ACTIVITY.to_owned()],
+            capabilities: CAPABILITIES.iter().map(|name| (*name).to_owned()).collect(),
             machine: self.machine.clone(),
             epoch: self.epoch,
             ssh_host_key: self.host_key.public_line().to_owned(),

@@ -42,7 +42,7 @@ refusals! {
     unauthorized, UNAUTHORIZED, "unauthorized", "Wrong key or none.";
     stale, CONFLICT, "stale_epoch", "Another life of the machine was meant.";
     invalid, BAD_REQUEST, "invalid", "The call makes no sense.";
-    not_found, NOT_FOUND, "not_found", "No such call.";
+    unknown_call, NOT_FOUND, "unknown_call", "No such call.";
     too_large, PAYLOAD_TOO_LARGE, "too_large", "A bound on what is sent.";
     corrupt, UNPROCESSABLE_ENTITY, "corrupt", "What was sent is damaged or not what it says.";
     unacceptable, UNPROCESSABLE_ENTITY, "invalid", "What was sent breaks a rule.";

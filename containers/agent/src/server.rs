@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use burstflare_ports::wire::UNKNOWN_CALL_MESSAGE;
 use http::{Method, Request};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -123,7 +124,7 @@ async fn call(agent: &Arc<Agent>, mut request: Request<Incoming>) -> Result<Repl
         (&Method::POST, "/v1/hooks/start") => hooks::start(agent),
         (&Method::POST, "/v1/quiesce") => shutdown::quiesce(agent, request.into_body()).await,
         (&Method::POST, "/v1/shutdown") => shutdown::shutdown(agent, request.into_body()).await,
-        _ => Err(Refused::not_found("This agent knows no such call.")),
+        _ => Err(Refused::unknown_call(UNKNOWN_CALL_MESSAGE)),
     }
 }
 

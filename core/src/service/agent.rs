@@ -7,7 +7,9 @@ use burstflare_ports::machine::AgentTarget;
 use burstflare_ports::stream::{Body, ByteStream};
 use burstflare_ports::wire::frame::Decoder;
 use burstflare_ports::wire::tree::Summary;
-use burstflare_ports::wire::{ExecRequest, OLDEST_PROTOCOL, PROTOCOL, Ready, Refusal, Shutdown};
+use burstflare_ports::wire::{
+    ExecRequest, OLDEST_PROTOCOL, PROTOCOL, Ready, Refusal, Shutdown, UNKNOWN_CALL, UNKNOWN_CALL_MESSAGE,
+};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::{Method, Request, Response, StatusCode, header};
@@ -16,6 +18,7 @@ use serde::de::DeserializeOwned;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::ControlPlane;
+use crate::error::Error;
 
 /// For calls that answer at once.
 const QUICK: Duration = Duration::from_secs(10);
@@ -23,6 +26,19 @@ const QUICK: Duration = Duration::from_secs(10);
 const LONG: Duration = Duration::from_secs(600);
 /// The largest answer that is read into memory.
 const ANSWER: usize = 64 << 10;
+
+/// What an agent's answer that is no success means to a caller. Reads its body, up to a bound.
+pub async fn agent_refusal(response: Response<Body>) -> Error {
+    match checked(response).await {
+        Err(error) => error.into(),
+        Ok(response) => PortError::new(
+            ErrorKind::Corrupt,
+            "agent",
+            format!("{} where something else was expected", response.status()),
+        )
+        .into(),
+    }
+}
 
 impl ControlPlane {
     /// Waits for the agent to answer, up to `patience`, and checks that both speak a common version.
@@ -160,6 +176,12 @@ async fn checked(response: Response<Body>) -> PortResult<Response<Body>> {
     let bytes = response.into_body().collect(ANSWER, "agent").await.unwrap_or_default();
     let refusal = serde_json::from_slice::<Refusal>(&bytes).ok();
     let code = refusal.as_ref().map(|refusal| refusal.code.as_str());
+    let message = refusal.as_ref().map_or("", |refusal| refusal.message.as_str());
+    // Version 1 has no code of its own for it.
+    if status == StatusCode::NOT_FOUND && (code == Some(UNKNOWN_CALL) || message == UNKNOWN_CALL_MESSAGE) {
+        let message = "the session's machine was started by an older version, which cannot do that";
+        return Err(PortError::new(ErrorKind::Unsupported, "agent.call", message));
+    }
     let kind = match status {
         StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN => ErrorKind::Invalid,
         // Broken rules and damaged bytes have the same status; only damage is worth another attempt.

@@ -16,9 +16,9 @@ use futures_util::future::{Either, select};
 use futures_util::{StreamExt, pin_mut};
 use serde_json::json;
 
-use super::caller::relation_to;
+use super::stay::{Right, Stay};
 use super::{Caller, ControlPlane, refusal};
-use crate::domain::permission::{self, Action, Relation};
+use crate::domain::permission::{Action, Relation};
 use crate::domain::ssh_key;
 use crate::domain::token_text::{self, Type};
 use crate::error::{Error, Kind, Result};
@@ -51,12 +51,14 @@ pub struct Attachment {
 }
 
 /// What a ticket opened.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Redeemed {
     /// Whom to call.
     pub target: AgentTarget,
     /// The ticket.
     pub ticket: Ticket,
+    /// The presence that it began; what was opened ends with it.
+    pub stay: Stay,
 }
 
 impl ControlPlane {
@@ -65,13 +67,15 @@ impl ControlPlane {
     /// # Errors
     /// `not_running`, `Forbidden`, an unusable key.
     pub async fn attach(&self, caller: &Caller, session: &str, wish: Attach) -> Result<Attachment> {
-        let ssh_key = match &wish.ssh_key {
-            Some(line) => {
+        let ssh_key = match (&wish.ssh_key, wish.purpose) {
+            (Some(line), TicketPurpose::Ssh) => {
                 Some(ssh_key::parse(line).map_err(|error| Error::invalid("ssh_key", error.to_string()))?)
             }
-            None => {
+            (None, TicketPurpose::Ssh) => {
                 return Err(Error::invalid("ssh_key", "an SSH connection needs the public key that logs in"));
             }
+            (Some(_), _) => return Err(Error::invalid("ssh_key", "only an SSH connection takes a key")),
+            (None, _) => None,
         };
         let session = self.running(caller, session).await?;
         let now = self.now();
@@ -81,6 +85,8 @@ impl ControlPlane {
             workspace: session.workspace,
             session: session.id,
             user: caller.user.id,
+            token: caller.token,
+            sign_in: caller.sign_in,
             purpose: wish.purpose,
             epoch: session.epoch,
             ssh_key,
@@ -125,19 +131,13 @@ impl ControlPlane {
             return Err(refuse());
         }
         let ticket = self.store().ticket(&SecretHash::of(text.expose())).await?.ok_or_else(refuse)?;
-        let record = self.store().session(ticket.workspace, ticket.session).await?.ok_or_else(refuse)?;
-        // The right to get in may have gone since the ticket was made.
-        let membership = self.store().membership(ticket.workspace, ticket.user).await?;
-        let relation = relation_to(&record, ticket.user);
-        if !membership.is_some_and(|found| permission::allows(found.role, Action::SessionAttach, relation)) {
+        if ticket.purpose != purpose {
             return Err(refuse());
         }
-        let named = session == record.id.to_string() || session == record.name.as_str();
-        if ticket.purpose != purpose
-            || !named
-            || record.epoch != ticket.epoch
-            || record.state != SessionState::Running
-        {
+        // The right to get in may have gone since the ticket was made.
+        let right = Right::of_ticket(&ticket);
+        let (stay, record) = self.enter(right, word(purpose), origin.clone()).await?.ok_or_else(refuse)?;
+        if session != record.id.to_string() && session != record.name.as_str() {
             return Err(refuse());
         }
         let now = self.now();
@@ -150,7 +150,7 @@ impl ControlPlane {
             Some(ticket.workspace),
             AuditEntry {
                 at: now,
-                actor: Actor::User { user: ticket.user, token: None },
+                actor: Actor::User { user: ticket.user, token: Some(ticket.token) },
                 origin,
                 action: "session.enter".to_owned(),
                 target: record.id.to_string(),
@@ -158,7 +158,7 @@ impl ControlPlane {
             },
         ));
         match self.commit(change).await {
-            Ok(()) => Ok(Redeemed { target: self.target(&record)?, ticket }),
+            Ok(()) => Ok(Redeemed { target: self.target(&record)?, ticket, stay }),
             Err(CommitError::Refused(_)) => Err(refuse()),
             Err(error) => Err(refusal(error)),
         }
@@ -254,6 +254,14 @@ impl ControlPlane {
     /// `Forbidden`.
     pub fn may_attach(&self, caller: &Caller) -> Result<()> {
         caller.may(Action::SessionAttach, Relation::Own)
+    }
+}
+
+/// A purpose as a word of the audit log.
+const fn word(purpose: TicketPurpose) -> &'static str {
+    match purpose {
+        TicketPurpose::Ssh => "ssh",
+        TicketPurpose::Terminal => "terminal",
     }
 }
 

@@ -18,6 +18,7 @@ mod release;
 mod session;
 mod session_actor;
 mod snapshot;
+mod stay;
 mod template;
 mod token;
 mod version;
@@ -46,6 +47,7 @@ use crate::domain::seal::Sealer;
 use crate::error::{Error, Kind, Result};
 
 pub use account::{Recover, Register, Registered, SignedIn, Tokens};
+pub use agent::agent_refusal;
 pub use attach::{Attach, Attachment, Redeemed};
 pub use build_log::LogPart;
 pub use caller::Caller;
@@ -53,6 +55,7 @@ pub use event::EventPage;
 pub use paging::{List, PageQuery};
 pub use reconcile::{Report, StuckItem};
 pub use session::{NewSession, SessionView};
+pub use stay::{End, Stay};
 pub use template::TemplateView;
 pub use token::NewToken;
 
@@ -132,6 +135,7 @@ struct Inner {
     config: Config,
     sealer: Sealer,
     ids: IdOrder,
+    stays: Arc<stay::Stays>,
 }
 
 /// How often a decision is taken again after somebody else's commit.
@@ -142,7 +146,9 @@ impl ControlPlane {
     #[must_use]
     pub fn new(ports: Ports, config: Config) -> Self {
         let sealer = Sealer::new(config.master_key.clone());
-        Self { inner: Arc::new(Inner { ports, config, sealer, ids: IdOrder::default() }) }
+        Self {
+            inner: Arc::new(Inner { ports, config, sealer, ids: IdOrder::default(), stays: Arc::default() }),
+        }
     }
 
     /// How the deployment is set up.
@@ -163,6 +169,10 @@ impl ControlPlane {
 
     fn sealer(&self) -> &Sealer {
         &self.inner.sealer
+    }
+
+    fn stays(&self) -> &Arc<stay::Stays> {
+        &self.inner.stays
     }
 
     fn now(&self) -> Timestamp {
@@ -187,9 +197,10 @@ impl ControlPlane {
         self.sealer().open(workspace, place, sealed).map_err(|error| fault("unseal", error))
     }
 
-    /// The one way to write. Afterwards listeners are hinted and the outbox is looked at, beside the request.
+    /// The one way to write. Afterwards whoever lost the right to be in a machine is cut off, listeners are hinted and the outbox is looked at, beside the request.
     async fn commit(&self, change: ChangeSet) -> std::result::Result<(), CommitError> {
         self.store().commit(&change).await?;
+        self.stays().after(&change);
         if let Family::Workspace(workspace) = change.family {
             if !change.events.is_empty()
                 && let Err(error) = self.inner.ports.feed.publish(workspace).await

@@ -23,7 +23,7 @@ table! {
 
 table! {
     Ticket in "tickets", key [workspace, id],
-    columns [session, user, purpose, epoch, ssh_key, hash, created_at, expires_at, spent_at]
+    columns [session, user, token, sign_in, purpose, epoch, ssh_key, hash, created_at, expires_at, spent_at]
     {
         TICKET = "hash = ?";
     }

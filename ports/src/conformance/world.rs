@@ -300,6 +300,8 @@ impl World {
             workspace: session.workspace,
             session: session.id,
             user: self.id(),
+            token: self.id(),
+            sign_in: self.id(),
             purpose: TicketPurpose::Ssh,
             epoch: 1,
             ssh_key: None,

@@ -182,6 +182,8 @@ pub struct Grant {
 pub enum TicketPurpose {
     /// One SSH connection.
     Ssh,
+    /// One look at a terminal.
+    Terminal,
 }
 
 /// A single-use ticket of workspace data: for one session, one purpose, one epoch, 60 seconds.
@@ -195,6 +197,10 @@ pub struct Ticket {
     pub session: Id<Session>,
     /// Who asked for it.
     pub user: Id<User>,
+    /// With which token; what it opens ends with the token.
+    pub token: Id<Token>,
+    /// The sign-in of that token, which outlives it when it is refreshed.
+    pub sign_in: Id<SignIn>,
     /// What for.
     pub purpose: TicketPurpose,
     /// The life of the machine it is valid for.

@@ -59,6 +59,27 @@ fn ready_refusal_shutdown() {
         r#"{"protocol":1,"oldest_protocol":1,"capabilities":[],"machine":"ses_1","epoch":3,"ssh_host_key":"ssh-ed25519 AAAA","uptime_ms":5}"#,
     );
     golden(
+        &Ready {
+            protocol: 2,
+            oldest_protocol: 1,
+            capabilities: vec![capability::TERMINALS.into()],
+            machine: "ses_1".into(),
+            epoch: 3,
+            ssh_host_key: "ssh-ed25519 AAAA".into(),
+            uptime_ms: 5,
+        },
+        r#"{"protocol":2,"oldest_protocol":1,"capabilities":["terminals"],"machine":"ses_1","epoch":3,"ssh_host_key":"ssh-ed25519 AAAA","uptime_ms":5}"#,
+    );
+    // What agents of each version say to a call that they do not know.
+    golden(
+        &Refusal { code: "not_found".into(), message: UNKNOWN_CALL_MESSAGE.into() },
+        r#"{"code":"not_found","message":"This agent knows no such call."}"#,
+    );
+    golden(
+        &Refusal { code: UNKNOWN_CALL.into(), message: UNKNOWN_CALL_MESSAGE.into() },
+        r#"{"code":"unknown_call","message":"This agent knows no such call."}"#,
+    );
+    golden(
         &Refusal { code: "stale_epoch".into(), message: "Too late.".into() },
         r#"{"code":"stale_epoch","message":"Too late."}"#,
     );

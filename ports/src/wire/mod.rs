@@ -1,8 +1,9 @@
-//! What the edge and the agent of a machine say to each other, version 1.
+//! What the edge and the agent of a machine say to each other, version 2.
 //!
 //! HTTP/1.1 on one listener. Every request carries `Authorization: Bearer KEY` and [`EPOCH_HEADER`]; a wrong key is
 //! 401, another epoch 409. Errors are JSON [`Refusal`]s. Machines outlive servers: the edge speaks this version and
-//! the one before, and unknown fields are ignored on both sides.
+//! the one before, and unknown fields are ignored on both sides. A call that an agent does not know is 404
+//! [`UNKNOWN_CALL`]; what it can beyond version 1 stands in [`Ready::capabilities`], see [`capability`].
 //!
 //! | call | body → answer |
 //! |---|---|
@@ -21,6 +22,7 @@
 mod activity;
 mod boot;
 pub mod bundle;
+pub mod capability;
 mod exec;
 pub mod frame;
 pub mod path;
@@ -30,13 +32,18 @@ pub mod tree;
 
 pub use activity::{Activity, Busy, Quiesce, Reason};
 pub use boot::{Boot, Egress, run_folder};
+pub use capability::ACTIVITY;
 pub use exec::{ExecOutput, ExecRequest};
 pub use ready::{Ready, Refusal, Shutdown};
 
 /// The protocol version of this build.
-pub const PROTOCOL: u16 = 1;
+pub const PROTOCOL: u16 = 2;
 /// The oldest protocol version that this build still speaks.
 pub const OLDEST_PROTOCOL: u16 = 1;
+/// [`Refusal::code`] for a call that the agent does not know.
+pub const UNKNOWN_CALL: &str = "unknown_call";
+/// [`Refusal::message`] for the same. Agents of version 1 say it under the code `not_found`, which later ones use for things.
+pub const UNKNOWN_CALL_MESSAGE: &str = "This agent knows no such call.";
 /// Carries the epoch the caller speaks for, in decimal digits.
 pub const EPOCH_HEADER: &str = "flare-epoch";
 /// Carries the one public key (OpenSSH's one-line format) that may log in on this SSH connection.
@@ -45,8 +52,6 @@ pub const SSH_KEY_HEADER: &str = "flare-ssh-key";
 pub const AGENT_PORT: u16 = 61780;
 /// Where `argv[0]` is this, the process is an agent; the boot pipe is fd 3 and the listening socket fd 4.
 pub const AGENT_ARGV0: &str = "flare-agent";
-/// In [`Ready::capabilities`]: the agent judges activity and takes [`Quiesce::if_idle_since`].
-pub const ACTIVITY: &str = "activity";
 /// The longest accepted [`Boot`] message, in bytes.
 pub const BOOT_LIMIT: usize = 1 << 20;
 

@@ -9,7 +9,7 @@ pub struct Ready {
     pub protocol: u16,
     /// The lowest one.
     pub oldest_protocol: u16,
-    /// Optional abilities beyond the version's, such as [`super::ACTIVITY`].
+    /// What it can beyond version 1: names of [`super::capability`]; unknown ones are ignored.
     pub capabilities: Vec<String>,
     /// The machine's name.
     pub machine: String,
@@ -24,8 +24,8 @@ pub struct Ready {
 /// Why a call was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
-    /// Stable: `unauthorized`, `stale_epoch`, `invalid`, `not_found`, `too_large`, `corrupt`, `full`, `busy`,
-    /// `internal`.
+    /// Stable: `unauthorized`, `stale_epoch`, `invalid`, `unknown_call`, `not_found`, `too_large`, `corrupt`, `full`,
+    /// `busy`, `internal`.
     pub code: String,
     /// One sentence for a person.
     pub message: String,

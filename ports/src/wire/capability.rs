@@ -1,0 +1,6 @@
+//! Names of what an agent can beyond version 1: the words of [`super::Ready::capabilities`].
+
+/// Tells when its user was last active.
+pub const ACTIVITY: &str = "activity";
+/// Terminals with several viewers.
+pub const TERMINALS: &str = "terminals";
