@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use burstflare_ports::machine::Epoch;
-use burstflare_ports::wire::{Boot, OLDEST_PROTOCOL, PROTOCOL, Ready, capability};
+use burstflare_ports::wire::{Boot, Egress, OLDEST_PROTOCOL, PROTOCOL, Ready, capability};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
@@ -40,6 +40,8 @@ pub(crate) struct Agent {
     pub(crate) host_key: HostKey,
     /// The persisted roots, absolute.
     pub(crate) roots: Vec<String>,
+    /// The way out, where the machine has one of ours.
+    pub(crate) egress: Option<Egress>,
     /// What processes of the user are born with.
     pub(crate) surroundings: Surroundings,
     /// When the user was last active.
@@ -88,6 +90,7 @@ impl Agent {
                 machine: boot.machine,
                 epoch: boot.epoch,
                 roots: boot.roots,
+                egress: boot.egress,
                 children: Children::default(),
                 on_start: std::sync::Mutex::new(boot.on_start),
                 roots_in_use: Arc::default(),

@@ -3,8 +3,11 @@
 mod channel;
 mod forward;
 mod inbox;
+mod listen;
 mod modes;
+mod reach;
 mod session;
+mod signals;
 mod stream;
 
 use std::io;

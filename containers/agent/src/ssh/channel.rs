@@ -9,22 +9,22 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use russh::server::{Handle, Msg};
-use russh::{ChannelWriteHalf, Pty, Sig};
+use russh::{ChannelWriteHalf, Pty};
 use rustix::process::Pid;
 use rustix::termios::Winsize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 
 use super::inbox::Inbox;
-use super::modes;
+use super::{modes, signals};
 use crate::agent::Agent;
 use crate::process::Terminal;
 use crate::pty::{self, Master};
-use crate::reaper::{Child, Exit, signal_name};
+use crate::reaper::{Child, Exit};
 use crate::sftp;
 
 /// RFC 4254 section 5.2.
-const STDERR: u32 = 1;
+pub(super) const STDERR: u32 = 1;
 const BUFFER: usize = 32 << 10;
 /// After the end of a terminal's program: how long a silent, how long a busy terminal is still read.
 const SILENT: Duration = Duration::from_millis(60);
@@ -125,7 +125,7 @@ pub(super) async fn attend(running: Running, inbox: Arc<Inbox>, out: Out, sessio
             let _ = out.exit_status(u32::from(code)).await;
         }
         Exit::Signal(signal) => {
-            let name = sig(signal);
+            let name = signals::ended_by(signal);
             let _ = session.exit_signal_request(out.id(), name, false, String::new(), String::new()).await;
         }
     }
@@ -243,23 +243,4 @@ pub(super) async fn transfer(agent: Arc<Agent>, inbox: Arc<Inbox>, out: Out) {
     let _ = out.eof().await;
     let _ = out.exit_status(code).await;
     let _ = out.close().await;
-}
-
-fn sig(signal: i32) -> Sig {
-    match signal_name(signal) {
-        "ABRT" => Sig::ABRT,
-        "ALRM" => Sig::ALRM,
-        "FPE" => Sig::FPE,
-        "HUP" => Sig::HUP,
-        "ILL" => Sig::ILL,
-        "INT" => Sig::INT,
-        "KILL" => Sig::KILL,
-        "PIPE" => Sig::PIPE,
-        "QUIT" => Sig::QUIT,
-        "SEGV" => Sig::SEGV,
-        "TERM" => Sig::TERM,
-        "USR1" => Sig::USR1,
-        // RFC 4254 section 6.10: local names carry a domain.
-        other => Sig::Custom(format!("{other}@burstflare")),
-    }
 }

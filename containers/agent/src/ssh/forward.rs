@@ -1,4 +1,4 @@
-//! Local forwarding (`ssh -L`): a channel to a port inside the machine.
+//! A channel and a connection, each carried into the other until both directions have ended.
 
 use std::sync::Arc;
 
@@ -6,39 +6,45 @@ use bytes::BytesMut;
 use russh::ChannelOpenFailure;
 use russh::server::ChannelOpenHandle;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::channel::Out;
 use super::inbox::Inbox;
+use super::reach::{self, From, To};
+use crate::agent::Agent;
 
 const BUFFER: usize = 32 << 10;
 
-/// Only the machine's own loopback: a session is no way to anywhere else.
-pub(super) fn allowed(host: &str) -> bool {
-    matches!(host, "localhost" | "127.0.0.1" | "::1" | "ip6-localhost" | "0.0.0.0" | "::")
+/// What a client wants to reach.
+pub(super) enum Target {
+    /// A host and port, as the machine sees them.
+    Tcp(String, u16),
+    /// A unix socket.
+    Unix(String),
 }
 
-/// Connects, answers the open request, and carries both directions until both have ended.
-pub(super) async fn carry(host: String, port: u16, reply: ChannelOpenHandle, inbox: Arc<Inbox>, out: Out) {
-    let hosts: &[&str] = match host.as_str() {
-        "::1" | "::" => &["::1"],
-        "127.0.0.1" | "0.0.0.0" => &["127.0.0.1"],
-        _ => &["127.0.0.1", "::1"],
+/// Connects, answers the open request, and carries.
+pub(super) async fn open(
+    agent: Arc<Agent>,
+    target: Target,
+    reply: ChannelOpenHandle,
+    inbox: Arc<Inbox>,
+    out: Out,
+) {
+    let reached: Result<(From, To), ChannelOpenFailure> = match &target {
+        Target::Tcp(host, port) => reach::tcp(&agent, host, *port).await,
+        Target::Unix(path) => reach::unix(&agent, path).await,
     };
-    let mut connected = None;
-    for host in hosts {
-        if let Ok(stream) = TcpStream::connect((*host, port)).await {
-            connected = Some(stream);
-            break;
+    match reached {
+        Ok((from, to)) => {
+            reply.accept().await;
+            carry(from, to, &inbox, &out).await;
         }
+        Err(reason) => reply.reject(reason).await,
     }
-    let Some(stream) = connected else {
-        reply.reject(ChannelOpenFailure::ConnectFailed).await;
-        return;
-    };
-    let _ = stream.set_nodelay(true);
-    reply.accept().await;
-    let (mut from, mut to) = stream.into_split();
+}
+
+/// Carries both directions; the end of one is passed on while the other one goes on.
+pub(super) async fn carry(mut from: From, mut to: To, inbox: &Inbox, out: &Out) {
     let inward = async {
         while let Some(bytes) = inbox.next().await {
             if to.write_all(&bytes).await.is_err() {

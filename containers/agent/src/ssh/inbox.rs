@@ -36,6 +36,7 @@ pub(super) struct Inbox {
     state: Mutex<State>,
     filled: Notify,
     drained: Notify,
+    gone: Notify,
 }
 
 impl Inbox {
@@ -82,6 +83,18 @@ impl Inbox {
         *state = State { ended: state.ended, unwanted: true, ..State::default() };
         drop(state);
         self.drained.notify_one();
+    }
+
+    /// The channel is no more. To be told once.
+    pub(super) fn leave(&self) {
+        self.close();
+        self.filled.notify_one();
+        self.gone.notify_one();
+    }
+
+    /// Waits for [`Inbox::leave`]; for one waiter.
+    pub(super) async fn gone(&self) {
+        self.gone.notified().await;
     }
 
     /// The next piece; `None` at the end.

@@ -6,22 +6,24 @@ use std::sync::Arc;
 use russh::keys::PublicKey;
 use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelId, ChannelOpenFailure, Error, Pty, Sig};
-use rustix::process::{Pid, Signal};
+use rustix::process::Pid;
 use rustix::termios::Winsize;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use super::WINDOW;
-use super::channel::{self, Out, Program, TerminalWish, Wish};
-use super::forward;
+use super::channel::{self, Out, Program, STDERR, TerminalWish, Wish};
+use super::forward::{self, Target};
 use super::inbox::{Inbox, TRICKLE};
+use super::listen::{Forwards, Name};
+use super::signals;
 use crate::activity::Reason;
 use crate::agent::Agent;
 use crate::pty::Master;
 use crate::reaper::kill_group;
 
 /// Channels of one connection.
-const CHANNELS: usize = 128;
+const CHANNELS: usize = 256;
 /// Variables that a client may set on one channel, and bytes of each.
 const VARIABLES: usize = 64;
 const VARIABLE_BYTES: usize = 4096;
@@ -32,6 +34,7 @@ pub(super) struct Visit {
     allowed: PublicKey,
     logged_in: Arc<Notify>,
     doors: HashMap<ChannelId, Door>,
+    forwards: Forwards,
 }
 
 /// One channel.
@@ -51,13 +54,15 @@ impl Drop for Door {
         if let Some(task) = &self.task {
             task.abort();
         }
+        self.inbox.leave();
     }
 }
 
 impl Visit {
     /// A connection on which this key may log in.
     pub(super) fn new(agent: Arc<Agent>, allowed: PublicKey) -> Self {
-        Self { agent, allowed, logged_in: Arc::default(), doors: HashMap::new() }
+        let forwards = Forwards::new(Arc::clone(&agent));
+        Self { agent, allowed, logged_in: Arc::default(), doors: HashMap::new(), forwards }
     }
 
     /// Told at the login.
@@ -81,6 +86,24 @@ impl Visit {
 
     fn wish(&mut self, id: ChannelId) -> Option<&mut Wish> {
         self.doors.get_mut(&id)?.waiting.as_mut().map(|(_, wish)| wish)
+    }
+
+    /// Carries a channel to what it is to reach.
+    async fn forward(&mut self, channel: Channel<Msg>, target: Option<Target>, reply: ChannelOpenHandle) {
+        let id = channel.id();
+        let (_, out) = channel.split();
+        let Some(target) = target else {
+            return reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+        };
+        self.agent.activity.note(Reason::SshInput);
+        let agent = Arc::clone(&self.agent);
+        match self.door(id, None) {
+            Some(door) => {
+                let carrying = forward::open(agent, target, reply, Arc::clone(&door.inbox), out);
+                door.task = Some(tokio::spawn(carrying).abort_handle());
+            }
+            None => reply.reject(ChannelOpenFailure::ResourceShortage).await,
+        }
     }
 
     fn start(&mut self, id: ChannelId, program: &Program, session: &mut Session) -> Result<(), Error> {
@@ -117,7 +140,14 @@ fn size(columns: u32, rows: u32, width: u32, height: u32) -> Winsize {
 fn may_set(name: &str) -> bool {
     matches!(
         name,
-        "LANG" | "LANGUAGE" | "COLORTERM" | "TERM_PROGRAM" | "TERM_PROGRAM_VERSION" | "NO_COLOR" | "TZ"
+        "LANG"
+            | "LANGUAGE"
+            | "COLORTERM"
+            | "TERM_PROGRAM"
+            | "TERM_PROGRAM_VERSION"
+            | "NO_COLOR"
+            | "TZ"
+            | "GIT_PROTOCOL"
     ) || name
         .strip_prefix("LC_")
         .is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'))
@@ -170,24 +200,98 @@ impl Handler for Visit {
         reply: ChannelOpenHandle,
         _session: &mut Session,
     ) -> Result<(), Error> {
-        let id = channel.id();
-        let (_, out) = channel.split();
-        let Some(port) = u16::try_from(port).ok().filter(|_| forward::allowed(host)) else {
-            reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
-            return Ok(());
-        };
-        match self.door(id, None) {
-            Some(door) => {
-                let carrying = forward::carry(host.to_owned(), port, reply, Arc::clone(&door.inbox), out);
-                door.task = Some(tokio::spawn(carrying).abort_handle());
-            }
-            None => reply.reject(ChannelOpenFailure::ResourceShortage).await,
-        }
+        let target = u16::try_from(port).ok().map(|port| Target::Tcp(host.to_owned(), port));
+        self.forward(channel, target, reply).await;
         Ok(())
+    }
+
+    async fn channel_open_direct_streamlocal(
+        &mut self,
+        channel: Channel<Msg>,
+        path: &str,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), Error> {
+        self.forward(channel, Some(Target::Unix(path.to_owned())), reply).await;
+        Ok(())
+    }
+
+    async fn channel_open_confirmation(
+        &mut self,
+        id: ChannelId,
+        _max_packet_size: u32,
+        _window_size: u32,
+        _session: &mut Session,
+    ) -> Result<(), Error> {
+        // One that we opened, for a connection to a forwarded port. How many there are is bounded there.
+        let inbox = self.forwards.ours.meet(id);
+        self.doors.insert(id, Door { inbox, waiting: None, process: None, terminal: None, task: None });
+        Ok(())
+    }
+
+    async fn tcpip_forward(
+        &mut self,
+        host: &str,
+        port: &mut u32,
+        session: &mut Session,
+    ) -> Result<bool, Error> {
+        match self.forwards.tcp(host, *port, &session.handle()) {
+            Ok(bound) => *port = bound,
+            Err(problem) => {
+                tracing::debug!(host, port, %problem, "a port could not be forwarded");
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn cancel_tcpip_forward(
+        &mut self,
+        host: &str,
+        port: u32,
+        _session: &mut Session,
+    ) -> Result<bool, Error> {
+        Ok(self.forwards.cancel(&Name::Tcp(host.to_owned(), port)))
+    }
+
+    async fn streamlocal_forward(&mut self, path: &str, session: &mut Session) -> Result<bool, Error> {
+        let listening = self.forwards.unix(path, &session.handle());
+        if let Err(problem) = &listening {
+            tracing::debug!(path, %problem, "a socket could not be forwarded");
+        }
+        Ok(listening.is_ok())
+    }
+
+    async fn cancel_streamlocal_forward(
+        &mut self,
+        path: &str,
+        _session: &mut Session,
+    ) -> Result<bool, Error> {
+        Ok(self.forwards.cancel(&Name::Unix(path.to_owned())))
+    }
+
+    async fn agent_request(&mut self, id: ChannelId, session: &mut Session) -> Result<bool, Error> {
+        // OpenSSH asks for no answer and so says nothing about a refusal: the user is told where they look.
+        let note = "flare: sessions do not forward SSH agents; use a key or token of the session's own.\r\n";
+        session.extended_data(id, STDERR, note)?;
+        Ok(false)
+    }
+
+    async fn x11_request(
+        &mut self,
+        id: ChannelId,
+        _single_connection: bool,
+        _protocol: &str,
+        _cookie: &str,
+        _screen: u32,
+        session: &mut Session,
+    ) -> Result<(), Error> {
+        session.channel_failure(id)
     }
 
     async fn channel_close(&mut self, id: ChannelId, _session: &mut Session) -> Result<(), Error> {
         self.doors.remove(&id);
+        self.forwards.ours.forget(id);
         Ok(())
     }
 
@@ -289,22 +393,7 @@ impl Handler for Visit {
     }
 
     async fn signal(&mut self, id: ChannelId, signal: Sig, _session: &mut Session) -> Result<(), Error> {
-        let signal = match signal {
-            Sig::ABRT => Signal::ABORT,
-            Sig::ALRM => Signal::ALARM,
-            Sig::FPE => Signal::FPE,
-            Sig::HUP => Signal::HUP,
-            Sig::ILL => Signal::ILL,
-            Sig::INT => Signal::INT,
-            Sig::KILL => Signal::KILL,
-            Sig::PIPE => Signal::PIPE,
-            Sig::QUIT => Signal::QUIT,
-            Sig::SEGV => Signal::SEGV,
-            Sig::TERM => Signal::TERM,
-            Sig::USR1 => Signal::USR1,
-            Sig::Custom(name) if name == "USR2" => Signal::USR2,
-            Sig::Custom(_) => return Ok(()),
-        };
+        let Some(signal) = signals::wanted(&signal) else { return Ok(()) };
         let process = self.doors.get(&id).and_then(|door| door.process);
         // Only while it is ours: a buried process's id may be somebody else's.
         if let Some(pid) = process.filter(|pid| self.agent.children.alive().contains(pid)) {

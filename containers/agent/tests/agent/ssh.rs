@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use burstflare_ports::wire::Ready;
+use burstflare_ports::wire::{Boot, Ready};
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
 use tempfile::TempDir;
@@ -24,12 +24,17 @@ struct Client {
 
 /// `None` where OpenSSH is missing, said loudly; never in CI.
 async fn client() -> Option<Client> {
+    client_with(|_| {}).await
+}
+
+/// As [`client`], with a boot message that is changed first.
+async fn client_with(change: impl FnOnce(&mut Boot)) -> Option<Client> {
     if Command::new("ssh").arg("-V").output().is_err() {
         assert!(std::env::var_os("CI").is_none(), "CI needs OpenSSH's client");
         eprintln!("SKIPPED: no ssh on this machine");
         return None;
     }
-    let machine = Machine::start();
+    let machine = Machine::with(change);
     let folder = tempfile::tempdir().unwrap();
     let ready: Ready = serde_json::from_slice(&machine.get("/ready").await.1).unwrap();
     std::fs::write(folder.path().join("known_hosts"), format!("box {}\n", ready.ssh_host_key)).unwrap();
@@ -211,7 +216,7 @@ async fn terminals_are_real() {
     );
     // A login shell that is typed into; Ctrl-C interrupts what runs in it.
     let typed = [
-        ("$ ", "echo sta''rted; sleep 607\n"),
+        ("$ ", "sh -c 'echo sta\"\"rted; exec sleep 607'\n"),
         ("started", "\x03"),
         ("$ ", "echo $0 $((6*7))\n"),
         ("42", "stty size; exit 6\n"),
@@ -389,7 +394,7 @@ async fn a_program_that_does_not_read_stops_its_writer() {
 }
 
 #[tokio::test]
-async fn loopback_ports_are_forwarded_and_nothing_else() {
+async fn loopback_ports_are_forwarded() {
     let Some(client) = client().await else { return };
     let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = server.local_addr().unwrap().port();
@@ -415,6 +420,50 @@ async fn loopback_ports_are_forwarded_and_nothing_else() {
     serving.join().unwrap();
     let closed = String::from_utf8(forward(format!("127.0.0.1:{port}"), b"").stderr).unwrap();
     assert!(closed.contains("onnect"), "{closed}");
-    let elsewhere = String::from_utf8(forward("192.0.2.1:80".into(), b"").stderr).unwrap();
-    assert!(elsewhere.contains("prohibited"), "{elsewhere}");
+}
+
+/// An egress proxy as the server offers one: it takes CONNECT for one name and refuses every other.
+fn proxy(at: &Path) -> std::thread::JoinHandle<Vec<String>> {
+    let listener = std::os::unix::net::UnixListener::bind(at).unwrap();
+    std::fs::set_permissions(at, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+    std::thread::spawn(move || {
+        let mut asked = Vec::new();
+        for stream in listener.incoming().take(2) {
+            let mut stream = stream.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                head.push(byte[0]);
+            }
+            let head = String::from_utf8(head).unwrap();
+            let line = head.lines().next().unwrap().to_owned();
+            if line.contains("good.example") {
+                stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nfrom outside").unwrap();
+            } else {
+                stream.write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n").unwrap();
+            }
+            asked.push(line);
+        }
+        asked
+    })
+}
+
+#[tokio::test]
+async fn what_lies_outside_is_reached_by_the_machines_own_way_out_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let socket = folder.path().join("egress.sock");
+    let serving = proxy(&socket);
+    let Some(client) = client_with(|boot| boot.egress = Machine::egress("127.0.0.1:0", &socket)).await else {
+        return;
+    };
+    let good = client.command("ssh").args(["-W", "good.example:80", "flare@box"]).output().unwrap();
+    assert_eq!(good.stdout, b"from outside", "{good:?}");
+    let mut bad = Command::new("ssh");
+    bad.args(["-o", "LogLevel=INFO"]).args(client.options("key")).args(["-W", "10.0.0.1:80", "flare@box"]);
+    let bad = String::from_utf8(bad.output().unwrap().stderr).unwrap();
+    assert!(bad.contains("prohibited"), "{bad}");
+    let asked = serving.join().unwrap();
+    assert_eq!(asked, ["CONNECT good.example:80 HTTP/1.1", "CONNECT 10.0.0.1:80 HTTP/1.1"]);
 }
