@@ -167,6 +167,23 @@ CREATE INDEX outbox_due ON outbox (due_at, seq);
 
 CREATE INDEX outbox_of_workspace ON outbox (workspace, due_at, seq);
 
+CREATE TABLE packs (
+    workspace TEXT NOT NULL,
+    id TEXT NOT NULL,
+    lineage TEXT NOT NULL,
+    hash TEXT NOT NULL,
+    bytes INTEGER NOT NULL,
+    state TEXT NOT NULL CONSTRAINT packs_state CHECK (state IN ('storing', 'live', 'condemned')),
+    condemned_at INTEGER,
+    created_at INTEGER NOT NULL,
+    revision INTEGER NOT NULL CONSTRAINT packs_revision CHECK (revision >= 1),
+    PRIMARY KEY (workspace, id)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX packs_condemned ON packs (condemned_at, id) WHERE state = 'condemned';
+
+CREATE INDEX packs_of_lineage ON packs (workspace, lineage, id);
+
 CREATE TABLE releases (
     workspace TEXT NOT NULL,
     id TEXT NOT NULL,
@@ -228,7 +245,7 @@ CREATE TABLE sessions (
     failure TEXT,
     created_at INTEGER NOT NULL,
     changed_at INTEGER NOT NULL,
-    revision INTEGER NOT NULL CONSTRAINT sessions_revision CHECK (revision >= 1),
+    revision INTEGER NOT NULL CONSTRAINT sessions_revision CHECK (revision >= 1), lineage TEXT NOT NULL DEFAULT '', forked_from TEXT, disk INTEGER NOT NULL DEFAULT 0, saved_at INTEGER, unsaved INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (workspace, id),
     CONSTRAINT sessions_name UNIQUE (workspace, name),
     FOREIGN KEY (workspace, template) REFERENCES templates (workspace, id),
@@ -249,6 +266,17 @@ CREATE TABLE sign_ins (
 
 CREATE INDEX sign_ins_of_user ON sign_ins (user);
 
+CREATE TABLE snapshot_packs (
+    workspace TEXT NOT NULL,
+    snapshot TEXT NOT NULL,
+    pack TEXT NOT NULL,
+    PRIMARY KEY (workspace, snapshot, pack),
+    FOREIGN KEY (workspace, snapshot) REFERENCES snapshots (workspace, id) ON DELETE CASCADE,
+    FOREIGN KEY (workspace, pack) REFERENCES packs (workspace, id)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX snapshots_of_pack ON snapshot_packs (workspace, pack);
+
 CREATE TABLE snapshots (
     workspace TEXT NOT NULL,
     id TEXT NOT NULL,
@@ -263,12 +291,20 @@ CREATE TABLE snapshots (
     stored INTEGER NOT NULL,
     epoch INTEGER NOT NULL,
     created_at INTEGER NOT NULL,
-    revision INTEGER NOT NULL CONSTRAINT snapshots_revision CHECK (revision >= 1),
+    revision INTEGER NOT NULL CONSTRAINT snapshots_revision CHECK (revision >= 1), label TEXT, parent TEXT, packed INTEGER NOT NULL DEFAULT 0, verified_at INTEGER, due_at INTEGER, failure TEXT,
     PRIMARY KEY (workspace, id),
     FOREIGN KEY (workspace, session) REFERENCES sessions (workspace, id) ON DELETE CASCADE
 ) STRICT, WITHOUT ROWID;
 
+CREATE INDEX snapshots_blob ON snapshots (workspace, blob);
+
+CREATE INDEX snapshots_due ON snapshots (due_at, id) WHERE due_at IS NOT NULL;
+
+CREATE INDEX snapshots_label ON snapshots (workspace, label, id) WHERE label IS NOT NULL;
+
 CREATE INDEX snapshots_of_session ON snapshots (workspace, session, id);
+
+CREATE UNIQUE INDEX snapshots_pending ON snapshots (workspace, session) WHERE state = 'pending';
 
 CREATE TABLE templates (
     workspace TEXT NOT NULL,

@@ -8,9 +8,9 @@ use burstflare_ports::blob::BlobKey;
 use burstflare_ports::error::{ErrorKind, PortError, PortResult};
 use burstflare_ports::id::{Id, Kind};
 use burstflare_ports::record::{
-    Actor, BuildState, BundleRef, Effect, Failure, Goal, GrantKind, LayerRef, Origin, ReleaseCause, Role,
-    Scope, SecretHash, SessionKeys, SessionState, Sharing, SnapshotKind, SnapshotState, TicketPurpose,
-    TokenKind, VersionSpec, VersionState,
+    Actor, BuildState, BundleRef, Effect, Failure, Goal, GrantKind, LayerRef, Origin, PackState,
+    ReleaseCause, Role, Scope, SecretHash, SessionKeys, SessionState, Sharing, SnapshotKind, SnapshotState,
+    TicketPurpose, TokenKind, VersionSpec, VersionState,
 };
 use burstflare_ports::text::{DisplayName, Email, Label, Slug};
 use burstflare_ports::time::Timestamp;
@@ -110,6 +110,7 @@ named_columns!(
     BuildState,
     Goal,
     GrantKind,
+    PackState,
     ReleaseCause,
     Role,
     SessionState,

@@ -2,8 +2,8 @@
 
 use burstflare_ports::error::PortResult;
 use burstflare_ports::record::{
-    Build, Grant, Membership, Release, Session, SignIn, Snapshot, Template, Ticket, Token, User, Version,
-    Workspace,
+    Build, Grant, Membership, Pack, Release, Session, SignIn, Snapshot, SnapshotPack, Template, Ticket,
+    Token, User, Version, Workspace,
 };
 use burstflare_ports::store::{ChangeSet, Counter, Family, Key, Put, SingleUse, Spend};
 
@@ -13,7 +13,7 @@ use crate::column::MAX_INTEGER;
 use crate::database::{Statement, Value};
 use crate::table::{
     AUDIT_APPEND, COUNTER_BUMP, COUNTER_DELETE, DIRECTORY_AUDIT_APPEND, DIRECTORY_OUTBOX_APPEND,
-    EVENT_APPEND, GRANT_SPEND, OUTBOX_APPEND, Stored, TICKET_SPEND, audit_values, event_values,
+    EVENT_APPEND, GRANT_SPEND, OUTBOX_APPEND, PACKS_SHARE, Stored, TICKET_SPEND, audit_values, event_values,
 };
 
 /// Guards, puts, spends, bumps, deletes, outbox, events, audit.
@@ -74,6 +74,11 @@ fn put_statement(put: &Put) -> PortResult<Statement> {
         Put::Session(record) => written(record, updates),
         Put::Ticket(record) => written(record, updates),
         Put::Snapshot(record) => written(record, updates),
+        Put::Pack(record) => written(record, updates),
+        Put::SnapshotPack(record) => written(record, updates),
+        Put::SharedPacks(shared) => {
+            Ok(Statement::new(PACKS_SHARE, params![shared.to, shared.workspace, shared.from]))
+        }
     }
 }
 
@@ -88,7 +93,7 @@ fn spend_statement(family: Family, spend: Spend) -> PortResult<Statement> {
     })
 }
 
-/// Log chunks, tickets and snapshots follow by their foreign keys; the counter below a template has none.
+/// Log chunks, tickets, snapshots and what they name follow by their foreign keys; counters have none.
 fn delete_statements(family: Family, key: Key, batch: &mut Vec<Statement>) -> PortResult<()> {
     let sql = match key {
         Key::User(_) => User::DELETE,
@@ -105,9 +110,15 @@ fn delete_statements(family: Family, key: Key, batch: &mut Vec<Statement>) -> Po
         Key::Version(_) => Version::DELETE,
         Key::Build(_) => Build::DELETE,
         Key::Release(_) => Release::DELETE,
-        Key::Session(_) => Session::DELETE,
+        Key::Session(id) => {
+            let params = counter_key(tenant(family)?, Counter::Snapshots(id))?;
+            batch.push(Statement::new(COUNTER_DELETE, params));
+            Session::DELETE
+        }
         Key::Ticket(_) => Ticket::DELETE,
         Key::Snapshot(_) => Snapshot::DELETE,
+        Key::Pack(_) => Pack::DELETE,
+        Key::SnapshotPack(..) => SnapshotPack::DELETE,
     };
     batch.push(Statement::new(sql, key_params(family, key)?));
     Ok(())

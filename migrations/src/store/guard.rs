@@ -3,8 +3,8 @@
 use burstflare_ports::error::{ErrorKind, PortError, PortResult};
 use burstflare_ports::id::Id;
 use burstflare_ports::record::{
-    Build, Grant, Membership, Release, Session, SignIn, Snapshot, Template, Ticket, Token, User, Version,
-    Workspace,
+    Build, Grant, Membership, Pack, Release, Session, SignIn, Snapshot, SnapshotPack, Template, Ticket,
+    Token, User, Version, Workspace,
 };
 use burstflare_ports::store::{ChangeSet, CommitError, Counter, Family, Guard, Key, SingleUse, Unique};
 
@@ -12,8 +12,8 @@ use super::params;
 use crate::column::{Column, MAX_INTEGER};
 use crate::database::{Statement, Value};
 use crate::table::{
-    ANY_USER, COUNTER_BELOW, EMAIL_TAKEN, GRANT_UNSPENT, SESSION_NAME_TAKEN, Stored, TEMPLATE_NAME_TAKEN,
-    TICKET_UNSPENT, VERSION_LABEL_TAKEN, WORKSPACE_NAME_TAKEN,
+    ANY_USER, COUNTER_BELOW, EMAIL_TAKEN, GRANT_UNSPENT, PACKS_NAMED, SESSION_NAME_TAKEN, SNAPSHOT_PACKED,
+    SNAPSHOT_PENDS, Stored, TEMPLATE_NAME_TAKEN, TICKET_UNSPENT, VERSION_LABEL_TAKEN, WORKSPACE_NAME_TAKEN,
 };
 
 /// What a guard says about a SELECT.
@@ -21,6 +21,8 @@ enum Wants {
     Row(&'static str),
     RowAtRevision(&'static str),
     NoRow(&'static str),
+    /// The SELECT ends in a list of so many values.
+    NoRowOf(&'static str, usize),
 }
 
 /// The guard in slot `slot` of a commit.
@@ -48,11 +50,24 @@ pub(super) fn statement(family: Family, slot: usize, guard: &Guard) -> PortResul
             params.extend([bounded(*by), bounded(*limit)]);
             (Wants::Row(COUNTER_BELOW), params)
         }
+        Guard::Packed { snapshot, packs } => {
+            let mut params = params![tenant(family)?, *snapshot];
+            params.push(bounded(*packs));
+            (Wants::Row(SNAPSHOT_PACKED), params)
+        }
+        Guard::Unreferenced(packs) => {
+            let mut params = params![tenant(family)?];
+            for pack in packs {
+                params.push(pack.encode()?);
+            }
+            (Wants::NoRowOf(PACKS_NAMED, packs.len()), params)
+        }
     };
     let failing = match wants {
         Wants::Row(select) => format!("NOT EXISTS ({select})"),
         Wants::RowAtRevision(select) => format!("NOT EXISTS ({select} AND revision = ?)"),
         Wants::NoRow(select) => format!("EXISTS ({select})"),
+        Wants::NoRowOf(select, count) => format!("EXISTS ({select}({}))", vec!["?"; count].join(", ")),
     };
     Ok(Statement::new(format!("INSERT INTO commit_guard (guard_{slot}) SELECT 0 WHERE {failing}"), params))
 }
@@ -85,6 +100,7 @@ pub(super) fn tenant(family: Family) -> PortResult<Id<Workspace>> {
 pub(super) fn counter_key(workspace: Id<Workspace>, counter: Counter) -> PortResult<Vec<Value>> {
     let subject = match counter {
         Counter::Versions(template) => template.to_string(),
+        Counter::Snapshots(session) => session.to_string(),
         _ => String::new(),
     };
     Ok(params![workspace, counter.name().to_owned(), subject])
@@ -106,6 +122,8 @@ pub(super) fn key_params(family: Family, key: Key) -> PortResult<Vec<Value>> {
         Key::Session(id) => params![tenant(family)?, id],
         Key::Ticket(id) => params![tenant(family)?, id],
         Key::Snapshot(id) => params![tenant(family)?, id],
+        Key::Pack(id) => params![tenant(family)?, id],
+        Key::SnapshotPack(snapshot, pack) => params![tenant(family)?, snapshot, pack],
     })
 }
 
@@ -124,6 +142,8 @@ fn has(family: Family, key: Key) -> PortResult<(&'static str, Vec<Value>)> {
         Key::Session(_) => Session::HAS,
         Key::Ticket(_) => Ticket::HAS,
         Key::Snapshot(_) => Snapshot::HAS,
+        Key::Pack(_) => Pack::HAS,
+        Key::SnapshotPack(..) => SnapshotPack::HAS,
     };
     Ok((sql, key_params(family, key)?))
 }
@@ -137,6 +157,7 @@ fn taken(family: Family, unique: &Unique) -> PortResult<(&'static str, Vec<Value
             (VERSION_LABEL_TAKEN, params![tenant(family)?, template, label])
         }
         Unique::SessionName(name) => (SESSION_NAME_TAKEN, params![tenant(family)?, name]),
+        Unique::PendingSnapshot(session) => (SNAPSHOT_PENDS, params![tenant(family)?, *session]),
         Unique::FirstUser => (ANY_USER, Vec::new()),
     })
 }

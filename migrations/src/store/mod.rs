@@ -4,6 +4,7 @@ mod commit;
 mod guard;
 mod journal;
 mod outbox;
+mod pack;
 mod release;
 mod session;
 mod snapshot;

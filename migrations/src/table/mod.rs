@@ -10,6 +10,7 @@ mod build;
 mod counter;
 mod journal;
 mod outbox;
+mod pack;
 mod release;
 mod session;
 mod snapshot;
@@ -26,6 +27,7 @@ pub(crate) use build::*;
 pub(crate) use counter::*;
 pub(crate) use journal::*;
 pub(crate) use outbox::*;
+pub(crate) use pack::*;
 pub(crate) use release::*;
 pub(crate) use session::*;
 pub(crate) use snapshot::*;
@@ -60,6 +62,7 @@ pub fn statements() -> Vec<&'static str> {
         COUNTER_STATEMENTS,
         JOURNAL_STATEMENTS,
         OUTBOX_STATEMENTS,
+        PACK_STATEMENTS,
         RELEASE_STATEMENTS,
         SESSION_STATEMENTS,
         SNAPSHOT_STATEMENTS,

@@ -12,9 +12,9 @@ use crate::id::{Id, Kind};
 use crate::machine::{LayerRef, Limits};
 use crate::record::{
     Actor, AuditEntry, Build, BuildState, BundleRef, Event, Goal, Grant, GrantKind, LogChunk, Membership,
-    Origin, PortSpec, Release, ReleaseCause, Role, Scope, SecretHash, Session, SessionKeys, SessionState,
-    Sharing, SignIn, Snapshot, SnapshotKind, SnapshotState, Template, Ticket, TicketPurpose, Token,
-    TokenKind, User, Version, VersionSpec, VersionState, Visibility, Workspace,
+    Origin, Pack, PackState, PortSpec, Release, ReleaseCause, Role, Scope, SecretHash, Session, SessionKeys,
+    SessionState, Sharing, SignIn, Snapshot, SnapshotKind, SnapshotPack, SnapshotState, Template, Ticket,
+    TicketPurpose, Token, TokenKind, User, Version, VersionSpec, VersionState, Visibility, Workspace,
 };
 use crate::store::{ChangeSet, CommitError, Family, Guard, Key, Put, Store};
 use crate::text::Slug;
@@ -286,6 +286,11 @@ impl World {
             force: false,
             snapshot: None,
             restore: None,
+            lineage: self.id(),
+            forked_from: None,
+            disk: 0,
+            saved_at: None,
+            unsaved: false,
             deadline: None,
             failure: None,
             created_at: NOON,
@@ -318,18 +323,45 @@ impl World {
             workspace: session.workspace,
             session: session.id,
             kind: SnapshotKind::Auto,
-            state: SnapshotState::Pending,
+            state: SnapshotState::Complete,
+            label: None,
+            parent: None,
             format: 1,
             blob: self.blob()?,
             digest: String::new(),
             files: 0,
             bytes: 0,
             stored: 0,
+            packed: 0,
             epoch: 1,
+            verified_at: None,
+            due_at: None,
+            failure: None,
             created_at: NOON,
             revision: 1,
         })
     }
+}
+
+impl World {
+    pub(super) fn pack(&self, session: &Session, state: PackState) -> Pack {
+        Pack {
+            id: self.id(),
+            workspace: session.workspace,
+            lineage: session.lineage,
+            hash: "ab".repeat(32),
+            bytes: 9_007_199_254_740_991,
+            state,
+            condemned_at: (state == PackState::Condemned).then_some(NOON),
+            created_at: NOON,
+            revision: 1,
+        }
+    }
+}
+
+/// A snapshot's naming of a pack.
+pub(super) fn naming(snapshot: &Snapshot, pack: &Pack) -> Put {
+    Put::SnapshotPack(SnapshotPack { workspace: snapshot.workspace, snapshot: snapshot.id, pack: pack.id })
 }
 
 pub(super) fn parse<T: std::str::FromStr>(text: &str) -> Result<T, Finding> {

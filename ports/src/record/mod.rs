@@ -2,7 +2,7 @@
 //!
 //! Two families. The **directory**: users, sign-ins, tokens, grants, workspaces, memberships. **Workspace data**, whose every
 //! key begins with the workspace: templates, versions, builds, log chunks, releases, sessions, tickets, snapshots,
-//! counters. One commit touches one family, and of workspace data one workspace only.
+//! packs, counters. One commit touches one family, and of workspace data one workspace only.
 //!
 //! `revision` counts the commits of a record, from 1; a writer guards on the one it read.
 
@@ -11,6 +11,7 @@ mod audit;
 mod build;
 mod event;
 mod outbox;
+mod pack;
 mod release;
 mod session;
 mod snapshot;
@@ -24,9 +25,10 @@ pub use audit::{Actor, AuditEntry, Origin, StoredAudit};
 pub use build::{Build, BuildState, LogChunk};
 pub use event::{Event, StoredEvent};
 pub use outbox::{Effect, StoredEffect};
+pub use pack::{Pack, PackState};
 pub use release::{Release, ReleaseCause};
 pub use session::{Failure, Goal, Session, SessionKeys, SessionState, Sharing};
-pub use snapshot::{Snapshot, SnapshotKind, SnapshotState};
+pub use snapshot::{SharedPacks, Snapshot, SnapshotKind, SnapshotPack, SnapshotState};
 pub use template::{BundleRef, PortSpec, Template, Version, VersionSpec, VersionState, Visibility};
 pub use workspace::{Membership, Role, User, Workspace};
 

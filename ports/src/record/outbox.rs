@@ -24,6 +24,16 @@ pub enum Effect {
         /// The blob.
         blob: BlobKey,
     },
+    /// Remove the blob of a snapshot that is gone, unless another one names it.
+    DropSnapshot {
+        /// The blob.
+        blob: BlobKey,
+    },
+    /// Look for packs of a lineage that nothing names.
+    SweepPacks {
+        /// Its first session.
+        lineage: Id<Session>,
+    },
     /// Remove a session's machine and disk.
     DestroyMachine {
         /// Whose machine.

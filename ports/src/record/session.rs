@@ -99,10 +99,21 @@ pub struct Session {
     pub ssh_host_key: String,
     /// Whether the machine may be ended without asking its agent and without a snapshot (a forced stop).
     pub force: bool,
-    /// The newest complete snapshot.
+    /// The snapshot that its files go back to where the disk is lost: the newest complete one, or the one restored last.
     pub snapshot: Option<Id<Snapshot>>,
     /// A snapshot that the next start has to restore, whatever the disk holds.
     pub restore: Option<Id<Snapshot>>,
+    /// The first session of its lineage: itself, or what its origin was forked from in the beginning. Snapshots
+    /// share packs within a lineage.
+    pub lineage: Id<Session>,
+    /// The snapshot it was forked from; that one may be gone.
+    pub forked_from: Option<Id<Snapshot>>,
+    /// The life in which its present disk began: names the disk.
+    pub disk: Epoch,
+    /// When its files were last known to be those of `snapshot`.
+    pub saved_at: Option<Timestamp>,
+    /// Whether its disk may hold what no snapshot shows. From a start on, until a stop's snapshot is complete.
+    pub unsaved: bool,
     /// When the current state has to be left at the latest (starting, stopping, deleting).
     pub deadline: Option<Timestamp>,
     /// Why it failed.

@@ -1,8 +1,8 @@
 use crate::error::PortError;
 use crate::id::Id;
 use crate::record::{
-    AuditEntry, Build, Effect, Event, Grant, LogChunk, Membership, Release, Session, SignIn, Snapshot,
-    Template, Ticket, Token, User, Version, Workspace,
+    AuditEntry, Build, Effect, Event, Grant, LogChunk, Membership, Pack, Release, Session, SharedPacks,
+    SignIn, Snapshot, SnapshotPack, Template, Ticket, Token, User, Version, Workspace,
 };
 use crate::text::{Email, Label, Slug};
 use crate::time::Timestamp;
@@ -33,6 +33,8 @@ pub enum Key {
     Session(Id<Session>),
     Ticket(Id<Ticket>),
     Snapshot(Id<Snapshot>),
+    Pack(Id<Pack>),
+    SnapshotPack(Id<Snapshot>, Id<Pack>),
 }
 
 /// A value that may exist once.
@@ -48,6 +50,8 @@ pub enum Unique {
     VersionLabel(Id<Template>, Label),
     /// A session's name, in the workspace.
     SessionName(Slug),
+    /// The one pending snapshot that a session may have.
+    PendingSnapshot(Id<Session>),
     /// The first user of a deployment: holds while there is no user at all.
     FirstUser,
 }
@@ -65,6 +69,8 @@ pub enum Counter {
     Running,
     /// Builds that wait or run.
     Builds,
+    /// Snapshots of a session that people asked for.
+    Snapshots(Id<Session>),
 }
 
 /// Something that may be spent once.
@@ -96,13 +102,22 @@ pub enum Guard {
         /// The most it may be then.
         limit: u64,
     },
+    /// The snapshot names exactly so many packs, and all of them are live.
+    Packed {
+        /// The snapshot.
+        snapshot: Id<Snapshot>,
+        /// How many.
+        packs: u64,
+    },
+    /// No snapshot names any of these packs; 1 to [`super::UNREFERENCED_LIMIT`].
+    Unreferenced(Vec<Id<Pack>>),
 }
 
 /// A record in its new state: inserted, or written over the one with the same key.
 ///
 /// A record that may exist already needs a [`Guard::Revision`] on it and carries that revision plus one; a new one has
 /// revision 1 and needs [`Guard::Absent`] or [`Guard::Free`]. Backends for tests insist on it. Records
-/// without a revision (grants, tickets, releases, log chunks) are only ever inserted. What a record refers to within
+/// without a revision (grants, tickets, releases, log chunks, packs of snapshots) are only ever inserted. What a record refers to within
 /// its family has to be there already, or to be put before it: otherwise the commit fails as a `Conflict`, as it does for a
 /// key, a secret or a name that is there already and has no guard.
 #[derive(Debug, Clone, PartialEq)]
@@ -122,6 +137,9 @@ pub enum Put {
     Session(Session),
     Ticket(Ticket),
     Snapshot(Snapshot),
+    Pack(Pack),
+    SnapshotPack(SnapshotPack),
+    SharedPacks(SharedPacks),
 }
 
 /// Changes a counter.
@@ -156,9 +174,10 @@ pub struct ChangeSet {
     /// Counters.
     pub bumps: Vec<Bump>,
     /// Records that go; one that is not there is no error. Deleting a build takes its log chunks along, deleting a
-    /// session its tickets and snapshot records, deleting a template its counter. One that another record
+    /// session its tickets, snapshot records and counter, deleting a snapshot its naming of packs, deleting a template
+    /// its counter. One that another record
     /// still refers to is a `Conflict`: a template by versions, releases and sessions; a version by builds and
-    /// releases; a release by sessions; a user by memberships and sign-ins; a sign-in by tokens and grants.
+    /// releases; a release by sessions; a pack by snapshots; a user by memberships and sign-ins; a sign-in by tokens and grants.
     pub deletes: Vec<Key>,
     /// What has to happen outside, each from this moment on.
     pub outbox: Vec<(Effect, Timestamp)>,

@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 
-use super::{ChangeSet, Counter, Family, GUARD_LIMIT, Guard, Key, Put, SingleUse, Unique};
+use super::{
+    ChangeSet, Counter, Family, GUARD_LIMIT, Guard, Key, Put, SingleUse, UNREFERENCED_LIMIT, Unique,
+};
 use crate::error::{ErrorKind, PortError, PortResult};
 use crate::id::Id;
 use crate::record::Workspace;
@@ -34,14 +36,16 @@ impl Key {
             | Self::Release(_)
             | Self::Session(_)
             | Self::Ticket(_)
-            | Self::Snapshot(_) => Home::Workspace,
+            | Self::Snapshot(_)
+            | Self::Pack(_)
+            | Self::SnapshotPack(..) => Home::Workspace,
         }
     }
 
     /// Whether records of this kind count their commits.
     #[must_use]
     pub const fn has_revision(self) -> bool {
-        !matches!(self, Self::Grant(_) | Self::Ticket(_) | Self::Release(_))
+        !matches!(self, Self::Grant(_) | Self::Ticket(_) | Self::Release(_) | Self::SnapshotPack(..))
     }
 }
 
@@ -60,13 +64,16 @@ impl Unique {
     const fn home(&self) -> Home {
         match self {
             Self::Email(_) | Self::WorkspaceName(_) | Self::FirstUser => Home::Directory,
-            Self::TemplateName(_) | Self::VersionLabel(..) | Self::SessionName(_) => Home::Workspace,
+            Self::TemplateName(_)
+            | Self::VersionLabel(..)
+            | Self::SessionName(_)
+            | Self::PendingSnapshot(_) => Home::Workspace,
         }
     }
 }
 
 impl Put {
-    /// The record's key; log chunks have none.
+    /// The record's key; log chunks and shared packs have none.
     #[must_use]
     pub const fn key(&self) -> Option<Key> {
         Some(match self {
@@ -79,11 +86,13 @@ impl Put {
             Self::Template(record) => Key::Template(record.id),
             Self::Version(record) => Key::Version(record.id),
             Self::Build(record) => Key::Build(record.id),
-            Self::LogChunk(_) => return None,
+            Self::LogChunk(_) | Self::SharedPacks(_) => return None,
             Self::Release(record) => Key::Release(record.id),
             Self::Session(record) => Key::Session(record.id),
             Self::Ticket(record) => Key::Ticket(record.id),
             Self::Snapshot(record) => Key::Snapshot(record.id),
+            Self::Pack(record) => Key::Pack(record.id),
+            Self::SnapshotPack(record) => Key::SnapshotPack(record.snapshot, record.pack),
         })
     }
 
@@ -101,7 +110,13 @@ impl Put {
             Self::Build(record) => Some(record.revision),
             Self::Session(record) => Some(record.revision),
             Self::Snapshot(record) => Some(record.revision),
-            Self::Grant(_) | Self::LogChunk(_) | Self::Release(_) | Self::Ticket(_) => None,
+            Self::Pack(record) => Some(record.revision),
+            Self::Grant(_)
+            | Self::LogChunk(_)
+            | Self::Release(_)
+            | Self::Ticket(_)
+            | Self::SnapshotPack(_)
+            | Self::SharedPacks(_) => None,
         }
     }
 
@@ -130,6 +145,9 @@ impl Put {
             Self::Session(record) => record.workspace,
             Self::Ticket(record) => record.workspace,
             Self::Snapshot(record) => record.workspace,
+            Self::Pack(record) => record.workspace,
+            Self::SnapshotPack(record) => record.workspace,
+            Self::SharedPacks(record) => record.workspace,
             Self::User(_)
             | Self::Workspace(_)
             | Self::Membership(_)
@@ -193,6 +211,11 @@ impl ChangeSet {
             Guard::Free(unique) => self.at_home(unique.home(), unique),
             Guard::Unspent(what, _) => self.at_home(what.key().home(), what),
             Guard::Below { counter, .. } => self.at_home(Home::Workspace, counter),
+            Guard::Packed { snapshot, .. } => self.at_home(Home::Workspace, snapshot),
+            Guard::Unreferenced(packs) if !(1..=UNREFERENCED_LIMIT).contains(&packs.len()) => {
+                Err(invalid(format!("a guard over {} packs", packs.len())))
+            }
+            Guard::Unreferenced(packs) => self.at_home(Home::Workspace, packs),
         }
     }
 
@@ -275,6 +298,7 @@ impl Counter {
             Self::Sessions => "sessions",
             Self::Running => "running",
             Self::Builds => "builds",
+            Self::Snapshots(_) => "snapshots",
         }
     }
 }

@@ -13,7 +13,7 @@ mod read;
 pub use change::{Bump, ChangeSet, CommitError, Counter, Family, Guard, Key, Put, SingleUse, Spend, Unique};
 pub use check::{EVENT_DATA_LIMIT, LOG_CHUNK_LIMIT};
 pub use read::{
-    Accounts, Builds, Journal, Outbox, Page, Releases, Sessions, Snapshots, Templates, Workspaces,
+    Accounts, Builds, Journal, Outbox, Packs, Page, Releases, Sessions, Snapshots, Templates, Workspaces,
 };
 
 use async_trait::async_trait;
@@ -22,11 +22,13 @@ use async_trait::async_trait;
 pub const PAGE_LIMIT: usize = 200;
 /// The most guards one commit may carry.
 pub const GUARD_LIMIT: usize = 16;
+/// The most packs one [`Guard::Unreferenced`] may name.
+pub const UNREFERENCED_LIMIT: usize = 90;
 
 /// Everything a backend of records implements.
 #[async_trait]
 pub trait Store:
-    Accounts + Workspaces + Templates + Builds + Releases + Sessions + Snapshots + Journal + Outbox
+    Accounts + Workspaces + Templates + Builds + Releases + Sessions + Snapshots + Packs + Journal + Outbox
 {
     /// Applies a change, all of it or nothing. When it answers, the change is on stable storage.
     ///

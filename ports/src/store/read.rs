@@ -1,10 +1,11 @@
 use async_trait::async_trait;
 
+use crate::blob::BlobKey;
 use crate::error::PortResult;
 use crate::id::Id;
 use crate::record::{
-    Build, Effect, Grant, LogChunk, Membership, Principal, Release, SecretHash, Session, SignIn, Snapshot,
-    StoredAudit, StoredEffect, StoredEvent, Template, Ticket, Token, User, Version, Workspace,
+    Build, Effect, Grant, LogChunk, Membership, Pack, Principal, Release, SecretHash, Session, SignIn,
+    Snapshot, StoredAudit, StoredEffect, StoredEvent, Template, Ticket, Token, User, Version, Workspace,
 };
 use crate::text::{Email, Label, Slug};
 use crate::time::Timestamp;
@@ -189,6 +190,56 @@ pub trait Snapshots: Send + Sync + 'static {
         after: Option<Id<Snapshot>>,
         limit: usize,
     ) -> PortResult<Page<Snapshot>>;
+    /// A workspace's snapshots of a label.
+    async fn snapshots_by_label(
+        &self,
+        workspace: Id<Workspace>,
+        label: &Label,
+        limit: usize,
+    ) -> PortResult<Page<Snapshot>>;
+    /// The snapshot of a session that is pending.
+    async fn pending_snapshot(
+        &self,
+        workspace: Id<Workspace>,
+        session: Id<Session>,
+    ) -> PortResult<Option<Snapshot>>;
+    /// Whether a snapshot names this blob.
+    async fn snapshot_names(&self, workspace: Id<Workspace>, blob: &BlobKey) -> PortResult<bool>;
+    /// Snapshots of all workspaces that are to be looked at by `now`, longest due first: for reconcile.
+    async fn due_snapshots(&self, now: Timestamp, limit: usize) -> PortResult<Page<Snapshot>>;
+}
+
+/// Packs.
+#[async_trait]
+pub trait Packs: Send + Sync + 'static {
+    /// A pack.
+    async fn pack(&self, workspace: Id<Workspace>, id: Id<Pack>) -> PortResult<Option<Pack>>;
+    /// The packs that a snapshot names.
+    async fn packs_of(
+        &self,
+        workspace: Id<Workspace>,
+        snapshot: Id<Snapshot>,
+        after: Option<Id<Pack>>,
+        limit: usize,
+    ) -> PortResult<Page<Pack>>;
+    /// The packs of a lineage.
+    async fn packs_in(
+        &self,
+        workspace: Id<Workspace>,
+        lineage: Id<Session>,
+        after: Option<Id<Pack>>,
+        limit: usize,
+    ) -> PortResult<Page<Pack>>;
+    /// Packs of a lineage that are not condemned and that no snapshot names, newest first: for the sweep. It looks at every
+    /// pack of the lineage that is not condemned.
+    async fn unreferenced_packs(
+        &self,
+        workspace: Id<Workspace>,
+        lineage: Id<Session>,
+        limit: usize,
+    ) -> PortResult<Page<Pack>>;
+    /// Packs of all workspaces that were condemned at or before a moment, longest condemned first: for reconcile.
+    async fn condemned_packs(&self, by: Timestamp, limit: usize) -> PortResult<Page<Pack>>;
 }
 
 /// What happened: events and audit.

@@ -4,6 +4,7 @@ mod commit;
 mod guards;
 mod journal;
 mod outbox;
+mod packs;
 mod races;
 mod releases;
 mod sessions;
@@ -70,6 +71,10 @@ cases! {
             a_quota_of_one_is_taken_once,
             a_quota_is_never_exceeded,
             no_bump_is_lost,
+            of_a_lease_and_a_sentence_one_wins,
+            of_completing_and_deleting_one_wins,
+            of_a_revival_and_an_end_one_wins,
+            of_many_takers_one_begins,
         }
         tenants::{
             another_workspaces_ids_are_not_found,
@@ -122,6 +127,20 @@ cases! {
         }
         snapshots::{
             snapshots_are_newest_first_in_pages,
+            a_label_finds_its_snapshots,
+            snapshots_are_due_from_their_moment_on,
+            a_blob_is_named_until_its_last_snapshot_goes,
+            deleting_a_session_forgets_its_counter,
+        }
+        packs::{
+            packs_are_read_back_and_newest_first,
+            a_snapshot_can_name_what_another_names,
+            a_named_pack_is_not_deleted,
+            a_naming_needs_both_and_exists_once,
+            packed_counts_live_packs,
+            unreferenced_refuses_what_is_named,
+            the_sweep_finds_what_nothing_names,
+            a_session_has_one_pending_snapshot,
         }
         journal::{
             events_come_in_order_behind_a_number,

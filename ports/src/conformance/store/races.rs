@@ -2,11 +2,12 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use super::world::{NOON, World, inserts, update};
-use super::{Finding, Verdict, same};
-use crate::record::GrantKind;
+use super::packs::packed;
+use super::world::{NOON, World, deletes, inserts, naming, update};
+use super::{Finding, Verdict, ensure, same};
+use crate::record::{GrantKind, PackState, SnapshotState};
 use crate::store::{
-    Bump, ChangeSet, CommitError, Counter, Family, Guard, Put, SingleUse, Spend, Store, Unique,
+    Bump, ChangeSet, CommitError, Counter, Family, Guard, Key, Put, SingleUse, Spend, Store, Unique,
 };
 
 const RACERS: usize = 8;
@@ -121,4 +122,99 @@ pub(super) async fn no_bump_is_lost(store: Arc<dyn Store>, seed: u64) -> Verdict
     world.commit(&change).await?;
     change.guards = vec![Guard::Below { counter: Counter::Sessions, by: 0, limit: total - 1 }];
     world.refusal(&change).await.map(drop)
+}
+
+/// Commits both at once, a few times over, with what `of` makes of a fresh pair. Never do both win,
+/// and never neither: whoever comes second finds its guard broken.
+async fn duel<F: Future<Output = Result<(ChangeSet, ChangeSet), Finding>>>(
+    of: impl Fn() -> F,
+    store: &Arc<dyn Store>,
+) -> Verdict {
+    for round in 0..RACERS {
+        let (first, second) = of().await?;
+        // Whoever begins has a lead, so both orders are seen.
+        let (one, two) = if round % 2 == 0 {
+            futures_util::future::join(store.commit(&first), store.commit(&second)).await
+        } else {
+            let (two, one) = futures_util::future::join(store.commit(&second), store.commit(&first)).await;
+            (one, two)
+        };
+        let broken = |answer: &Result<(), CommitError>| match answer {
+            Ok(()) | Err(CommitError::Refused(_)) => false,
+            Err(CommitError::Failed(error)) => error.kind() != crate::error::ErrorKind::Conflict,
+        };
+        ensure!(!broken(&one) && !broken(&two), "neither a refusal nor a conflict: {one:?}, {two:?}");
+        ensure!(one.is_ok() != two.is_ok(), "one of two wins: {one:?}, {two:?}");
+    }
+    Ok(())
+}
+
+pub(super) async fn of_a_lease_and_a_sentence_one_wins(store: Arc<dyn Store>, seed: u64) -> Verdict {
+    let world = World::new(store, seed);
+    let pair = || async {
+        let (tree, _, _) = packed(&world, world.id(), 0).await?;
+        let family = Family::Workspace(tree.session.workspace);
+        let (snapshot, pack) = (world.snapshot(&tree.session)?, world.pack(&tree.session, PackState::Live));
+        world.commit(&inserts(family, [Put::Snapshot(snapshot.clone()), Put::Pack(pack.clone())])).await?;
+        let mut lease = ChangeSet::new(family);
+        lease.guards.push(Guard::Revision(Key::Pack(pack.id), 1));
+        lease.puts.push(naming(&snapshot, &pack));
+        let mut condemned = pack.clone();
+        (condemned.state, condemned.condemned_at, condemned.revision) = (PackState::Condemned, Some(NOON), 2);
+        let mut sentence = update(family, Put::Pack(condemned));
+        sentence.guards.push(Guard::Unreferenced(vec![pack.id]));
+        Ok((lease, sentence))
+    };
+    duel(pair, &world.store).await
+}
+
+pub(super) async fn of_completing_and_deleting_one_wins(store: Arc<dyn Store>, seed: u64) -> Verdict {
+    let world = World::new(store, seed);
+    let pair = || async {
+        let (tree, mut snapshot, packs) = packed(&world, world.id(), 2).await?;
+        let family = Family::Workspace(tree.session.workspace);
+        (snapshot.state, snapshot.revision) = (SnapshotState::Complete, 2);
+        let mut complete = update(family, Put::Snapshot(snapshot.clone()));
+        complete.guards.push(Guard::Packed { snapshot: snapshot.id, packs: 2 });
+        // The sweep of one that gave up: its snapshot goes, and a pack with it.
+        let mut gone = deletes(family, [Key::Snapshot(snapshot.id), Key::Pack(packs[0].id)]);
+        gone.guards.push(Guard::Revision(Key::Snapshot(snapshot.id), 1));
+        Ok((complete, gone))
+    };
+    duel(pair, &world.store).await
+}
+
+pub(super) async fn of_a_revival_and_an_end_one_wins(store: Arc<dyn Store>, seed: u64) -> Verdict {
+    let world = World::new(store, seed);
+    let pair = || async {
+        let (tree, snapshot, _) = packed(&world, world.id(), 0).await?;
+        let family = Family::Workspace(tree.session.workspace);
+        let pack = world.pack(&tree.session, PackState::Condemned);
+        world.commit(&inserts(family, [Put::Pack(pack.clone())])).await?;
+        let mut live = pack.clone();
+        (live.state, live.condemned_at, live.revision) = (PackState::Live, None, 2);
+        let mut revival = update(family, Put::Pack(live));
+        revival.puts.push(naming(&snapshot, &pack));
+        let mut end = deletes(family, [Key::Pack(pack.id)]);
+        end.guards = vec![Guard::Revision(Key::Pack(pack.id), 1), Guard::Unreferenced(vec![pack.id])];
+        Ok((revival, end))
+    };
+    duel(pair, &world.store).await
+}
+
+pub(super) async fn of_many_takers_one_begins(store: Arc<dyn Store>, seed: u64) -> Verdict {
+    let world = World::new(store, seed);
+    let tree = world.tree(world.id()).await?;
+    let guard = Guard::Free(Unique::PendingSnapshot(tree.session.id));
+    let mut changes = Vec::new();
+    for _ in 0..RACERS {
+        let mut snapshot = world.snapshot(&tree.session)?;
+        snapshot.state = SnapshotState::Pending;
+        let mut change = ChangeSet::new(Family::Workspace(snapshot.workspace));
+        change.guards = vec![guard.clone(), Guard::Absent(Key::Snapshot(snapshot.id))];
+        change.puts.push(Put::Snapshot(snapshot));
+        changes.push(change);
+    }
+    same!(race(&world, &changes, &guard).await?, 1, "winners");
+    Ok(())
 }

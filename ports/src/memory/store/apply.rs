@@ -6,7 +6,7 @@ use super::guard::{subject, tenant};
 use super::tables::{Tables, conflict, require, write};
 use crate::error::PortError;
 use crate::id::Id;
-use crate::record::Workspace;
+use crate::record::{SharedPacks, SnapshotState, Workspace};
 use crate::store::{Bump, ChangeSet, Counter, Key, Put, SingleUse, Spend};
 
 type Applied = Result<(), PortError>;
@@ -50,13 +50,30 @@ impl Tables {
             Put::Session(row) => write(&mut self.sessions, (row.workspace, row.id), row, is_new),
             Put::Ticket(row) => write(&mut self.tickets, (row.workspace, row.id), row, is_new),
             Put::Snapshot(row) => write(&mut self.snapshots, (row.workspace, row.id), row, is_new),
+            Put::Pack(row) => write(&mut self.packs, (row.workspace, row.id), row, is_new),
+            Put::SnapshotPack(row) => {
+                write(&mut self.snapshot_packs, (row.workspace, row.snapshot, row.pack), (), is_new)
+            }
+            Put::SharedPacks(row) => self.share(row),
         }
+    }
+
+    /// Names the packs of one snapshot by another; what that one names already stays named.
+    fn share(&mut self, shared: SharedPacks) -> Applied {
+        let of = (shared.workspace, shared.from);
+        let packs: Vec<_> =
+            self.snapshot_packs.keys().filter(|key| (key.0, key.1) == of).map(|key| key.2).collect();
+        let to = self.snapshots.contains_key(&(shared.workspace, shared.to));
+        require(packs.is_empty() || to, "a record it refers to is missing")?;
+        let named = Arc::make_mut(&mut self.snapshot_packs);
+        named.extend(packs.into_iter().map(|pack| ((shared.workspace, shared.to, pack), ())));
+        Ok(())
     }
 
     /// What a record refers to within its family is there.
     fn parents(&self, put: &Put) -> Applied {
         let there = match put {
-            Put::User(_) | Put::Workspace(_) | Put::Template(_) => true,
+            Put::User(_) | Put::Workspace(_) | Put::Template(_) | Put::Pack(_) | Put::SharedPacks(_) => true,
             Put::Membership(row) => {
                 self.workspaces.contains_key(&row.workspace) && self.users.contains_key(&row.user)
             }
@@ -76,6 +93,10 @@ impl Tables {
             }
             Put::Ticket(row) => self.sessions.contains_key(&(row.workspace, row.session)),
             Put::Snapshot(row) => self.sessions.contains_key(&(row.workspace, row.session)),
+            Put::SnapshotPack(row) => {
+                self.snapshots.contains_key(&(row.workspace, row.snapshot))
+                    && self.packs.contains_key(&(row.workspace, row.pack))
+            }
         };
         require(there, "a record it refers to is missing")
     }
@@ -107,7 +128,20 @@ impl Tables {
                 .values()
                 .all(|row| row.workspace != new.workspace || row.id == new.id || row.name != new.name),
             Put::Ticket(new) => self.tickets.values().all(|row| row.hash != new.hash),
-            Put::Membership(_) | Put::SignIn(_) | Put::Build(_) | Put::LogChunk(_) | Put::Snapshot(_) => true,
+            Put::Snapshot(new) => self.snapshots.values().all(|row| {
+                row.workspace != new.workspace
+                    || row.session != new.session
+                    || row.id == new.id
+                    || row.state != SnapshotState::Pending
+                    || new.state != SnapshotState::Pending
+            }),
+            Put::Membership(_)
+            | Put::SignIn(_)
+            | Put::Build(_)
+            | Put::LogChunk(_)
+            | Put::Pack(_)
+            | Put::SnapshotPack(_)
+            | Put::SharedPacks(_) => true,
         };
         require(free, "another record has what may exist once")
     }
@@ -156,13 +190,29 @@ impl Tables {
                 Arc::make_mut(&mut self.sessions).remove(&(home, id));
                 Arc::make_mut(&mut self.tickets).retain(|key, row| (key.0, row.session) != (home, id));
                 Arc::make_mut(&mut self.snapshots).retain(|key, row| (key.0, row.session) != (home, id));
+                self.forget_named();
+                let counter = Counter::Snapshots(id);
+                Arc::make_mut(&mut self.counters).remove(&(home, counter.name(), subject(counter)));
             }
             (Key::Ticket(id), Some(home)) => drop(Arc::make_mut(&mut self.tickets).remove(&(home, id))),
-            (Key::Snapshot(id), Some(home)) => drop(Arc::make_mut(&mut self.snapshots).remove(&(home, id))),
+            (Key::Snapshot(id), Some(home)) => {
+                Arc::make_mut(&mut self.snapshots).remove(&(home, id));
+                self.forget_named();
+            }
+            (Key::Pack(id), Some(home)) => drop(Arc::make_mut(&mut self.packs).remove(&(home, id))),
+            (Key::SnapshotPack(snapshot, pack), Some(home)) => {
+                Arc::make_mut(&mut self.snapshot_packs).remove(&(home, snapshot, pack));
+            }
             // The change was checked: it has no keys of workspace data without a workspace.
             (_, None) => {}
         }
         Ok(())
+    }
+
+    /// What snapshots that are gone named.
+    fn forget_named(&mut self) {
+        let snapshots = Arc::clone(&self.snapshots);
+        Arc::make_mut(&mut self.snapshot_packs).retain(|key, ()| snapshots.contains_key(&(key.0, key.1)));
     }
 
     /// Whether a record that stays refers to this one.
@@ -189,13 +239,15 @@ impl Tables {
             Key::Release(id) => {
                 self.sessions.values().any(|row| Some(row.workspace) == home && row.release == id)
             }
+            Key::Pack(id) => self.snapshot_packs.keys().any(|key| Some(key.0) == home && key.2 == id),
             Key::Membership(..)
             | Key::Token(_)
             | Key::Grant(_)
             | Key::Build(_)
             | Key::Session(_)
             | Key::Ticket(_)
-            | Key::Snapshot(_) => false,
+            | Key::Snapshot(_)
+            | Key::SnapshotPack(..) => false,
         }
     }
 }

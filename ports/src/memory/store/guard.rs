@@ -1,6 +1,6 @@
 use super::tables::Tables;
 use crate::id::Id;
-use crate::record::Workspace;
+use crate::record::{Pack, PackState, Snapshot, SnapshotState, Workspace};
 use crate::store::{Counter, Family, Guard, Key, SingleUse, Unique};
 use crate::time::Timestamp;
 
@@ -14,6 +14,11 @@ impl Tables {
             Guard::Unspent(what, now) => self.unspent(family, *what, *now),
             Guard::Below { counter, by, limit } => tenant(family)
                 .is_some_and(|workspace| self.count(workspace, *counter).saturating_add(*by) <= *limit),
+            Guard::Packed { snapshot, packs } => self.packed(family, *snapshot) == Some(*packs),
+            Guard::Unreferenced(packs) => !self
+                .snapshot_packs
+                .keys()
+                .any(|(home, _, pack)| Some(*home) == tenant(family) && packs.contains(pack)),
         }
     }
 
@@ -41,7 +46,21 @@ impl Tables {
             Key::Session(id) => self.sessions.get(&(home?, id)).map(|row| Some(row.revision)),
             Key::Ticket(id) => self.tickets.get(&(home?, id)).map(|_| None),
             Key::Snapshot(id) => self.snapshots.get(&(home?, id)).map(|row| Some(row.revision)),
+            Key::Pack(id) => self.packs.get(&(home?, id)).map(|row| Some(row.revision)),
+            Key::SnapshotPack(snapshot, pack) => {
+                self.snapshot_packs.get(&(home?, snapshot, pack)).map(|()| None)
+            }
         }
+    }
+
+    /// How many packs a snapshot names, where all of them are live.
+    fn packed(&self, family: Family, snapshot: Id<Snapshot>) -> Option<u64> {
+        let home = tenant(family)?;
+        let named: Vec<_> =
+            self.snapshot_packs.keys().filter(|key| (key.0, key.1) == (home, snapshot)).collect();
+        let is_live =
+            |id: Id<Pack>| self.packs.get(&(home, id)).is_some_and(|row| row.state == PackState::Live);
+        named.iter().all(|key| is_live(key.2)).then_some(named.len() as u64)
     }
 
     fn free(&self, family: Family, unique: &Unique) -> bool {
@@ -59,6 +78,9 @@ impl Tables {
             Unique::SessionName(name) => {
                 self.sessions.values().all(|row| Some(row.workspace) != home || row.name != *name)
             }
+            Unique::PendingSnapshot(session) => self.snapshots.values().all(|row| {
+                Some(row.workspace) != home || row.session != *session || row.state != SnapshotState::Pending
+            }),
             Unique::FirstUser => self.users.is_empty(),
         }
     }
@@ -86,6 +108,7 @@ pub(super) fn tenant(family: Family) -> Option<Id<Workspace>> {
 pub(super) fn subject(counter: Counter) -> String {
     match counter {
         Counter::Versions(template) => template.to_string(),
+        Counter::Snapshots(session) => session.to_string(),
         _ => String::new(),
     }
 }

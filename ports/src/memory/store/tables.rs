@@ -4,8 +4,8 @@ use std::sync::Arc;
 use crate::error::{ErrorKind, PortError};
 use crate::id::Id;
 use crate::record::{
-    Build, Grant, LogChunk, Membership, Release, Session, SignIn, Snapshot, Template, Ticket, Token, User,
-    Version, Workspace,
+    Build, Grant, LogChunk, Membership, Pack, Release, Session, SignIn, Snapshot, Template, Ticket, Token,
+    User, Version, Workspace,
 };
 
 /// Rows by key. Cloning shares them until one side writes.
@@ -30,6 +30,9 @@ pub(super) struct Tables {
     pub(super) sessions: Owned<Session>,
     pub(super) tickets: Owned<Ticket>,
     pub(super) snapshots: Owned<Snapshot>,
+    pub(super) packs: Owned<Pack>,
+    /// Which snapshots name which packs.
+    pub(super) snapshot_packs: Table<(Id<Workspace>, Id<Snapshot>, Id<Pack>), ()>,
     pub(super) counters: Table<(Id<Workspace>, &'static str, String), u64>,
 }
 

@@ -4,6 +4,7 @@ mod access;
 mod build;
 mod journal;
 mod outbox;
+mod pack;
 mod release;
 mod session;
 mod snapshot;
