@@ -58,15 +58,9 @@ mod tests {
                 assert!(!migration.sql.contains("TRIGGER"), "{}: D1 refuses triggers", migration.name);
                 for statement in migration.statements() {
                     let bare = statement.lines().find(|line| !line.starts_with("--")).unwrap_or_default();
-<<<<<<< HEAD
-                    let known =
-                        ["CREATE ", "DROP TABLE ", "ALTER TABLE "].iter().any(|word| bare.starts_with(word));
-                    assert!(known, "{}: {statement}", migration.name);
-=======
-                    let known = ["CREATE ", "ALTER TABLE ", "UPDATE ", "INSERT "];
+                    let known = ["CREATE ", "DROP TABLE ", "ALTER TABLE ", "UPDATE ", "INSERT "];
                     let begins = known.iter().any(|word| bare.starts_with(word));
                     assert!(begins, "{}: {statement}", migration.name);
->>>>>>> 8ea2593 (ports, migrations: packs, what snapshots name, labels and lineages)
                 }
             }
         }

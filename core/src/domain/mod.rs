@@ -9,5 +9,6 @@ pub mod plan;
 pub mod release;
 pub mod seal;
 pub mod session;
+pub mod snapshot;
 pub mod ssh_key;
 pub mod token_text;

@@ -19,6 +19,8 @@ use burstflare_ports::time::Timestamp;
 pub const START_DEADLINE: Duration = Duration::from_secs(600);
 /// How long a stop may take, its snapshot included.
 pub const STOP_DEADLINE: Duration = Duration::from_secs(900);
+/// Code of the failure of a start whose snapshot is damaged or gone.
+pub const SNAPSHOT_LOST: &str = "snapshot_corrupt";
 /// After how long a delete is tried again.
 pub const DELETE_RETRY: Duration = Duration::from_secs(30);
 
@@ -153,16 +155,25 @@ pub fn apply(session: &Session, event: &Event, now: Timestamp) -> Result<Transit
         (Starting, Event::Started) => {
             enter(&mut next, Runs, now);
             next.failure = None;
-            next.restore = None;
+            next.unsaved = true;
+            // From here on its files come from what was restored, whatever newer ones there are.
+            next.snapshot = next.restore.take().or(next.snapshot);
         }
         (Starting, Event::StartFailed(failure)) => {
             enter(&mut next, Failed, now);
             next.goal = Goal::Sleep;
             next.failure = Some(failure.clone());
+            // What cannot be restored never will be: the next start continues on the disk that was kept.
+            if failure.code == SNAPSHOT_LOST {
+                next.restore = None;
+            }
         }
         (Stopping, Event::Stopped { snapshot, failure }) => {
             enter(&mut next, Sleeping, now);
             next.snapshot = snapshot.or(session.snapshot);
+            if snapshot.is_some() {
+                (next.unsaved, next.saved_at) = (false, Some(now));
+            }
             next.failure.clone_from(failure);
             next.force = false;
         }
@@ -191,6 +202,10 @@ fn begin_start(next: &mut Session, now: Timestamp) {
     next.force = false;
     next.failure = None;
     next.epoch += 1;
+    // A new disk has a new name. Where the runtime finds unasked that it needs one, the actor names it.
+    if next.restore.is_some() || next.disk == 0 {
+        next.disk = next.epoch;
+    }
     next.deadline = Some(now.after(START_DEADLINE));
 }
 

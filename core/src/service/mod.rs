@@ -19,6 +19,7 @@ mod session;
 mod session_actor;
 mod snapshot;
 mod stay;
+mod snapshot_sweep;
 mod template;
 mod token;
 mod version;
@@ -253,6 +254,9 @@ fn refusal(error: CommitError) -> Error {
                 Counter::Sessions => ("sessions", "Delete one with `flare session delete`."),
                 Counter::Running => ("running sessions", "Stop one with `flare session stop`."),
                 Counter::Builds => ("builds at once", "Wait for one to end."),
+                Counter::Snapshots(_) => {
+                    ("snapshots of one session", "Delete one with `flare snapshot delete`.")
+                }
             };
             Error::new(
                 Kind::Limited,
@@ -270,6 +274,13 @@ fn refusal(error: CommitError) -> Error {
                     ("name_taken", "That name is taken.")
                 }
                 Unique::VersionLabel(..) => ("label_taken", "The template has a version with that label."),
+                Unique::PendingSnapshot(_) => {
+                    return Error::conflict(
+                        "snapshot_pending",
+                        "A snapshot of that session is being taken.",
+                        "Wait for it to end: `flare snapshot list`.",
+                    );
+                }
             };
             Error::conflict(code, what, "Choose another one.")
         }

@@ -9,12 +9,16 @@ use burstflare_ports::queue::Job;
 use burstflare_ports::record::{Effect, StoredEffect, Workspace};
 use burstflare_ports::time::Timestamp;
 
+use futures_util::future::BoxFuture;
+
 use super::ControlPlane;
 
 /// Effects delivered in one go.
 const BATCH: usize = 100;
 /// A session is woken at once, in memory; crossing its row off can wait until the start has had its commits.
 const LAZY: Duration = Duration::from_millis(500);
+/// An effect due within this is waited for.
+const SOON: Duration = Duration::from_secs(300);
 
 impl ControlPlane {
     /// Sees to it that fresh effects are delivered soon. Failing is safe: they stand in the outbox.
@@ -40,12 +44,14 @@ impl ControlPlane {
                 plane.ports().clock.sleep(LAZY).await;
             }
             let now = plane.now();
-            let mut due: Vec<Timestamp> = due.into_iter().filter(|at| *at > now).collect();
+            // What is far off is reconcile's: nothing here waits for so long.
+            let soon = now.after(SOON);
+            let mut due: Vec<Timestamp> = due.into_iter().filter(|at| *at > now && *at <= soon).collect();
             due.sort_unstable();
             // Once for what is due, and again in the moment that the next attempt of a build is due.
             for at in std::iter::once(now).chain(due) {
                 plane.ports().clock.sleep(at.since(plane.now())).await;
-                if let Err(error) = plane.deliver(Some(workspace)).await {
+                if let Err(error) = plane.clone().deliver_beside(workspace).await {
                     tracing::warn!(%error, "outbox left to reconcile");
                 }
             }
@@ -53,6 +59,11 @@ impl ControlPlane {
         if let Err(error) = self.ports().background.spawn(task) {
             tracing::debug!(%error, "outbox left to reconcile");
         }
+    }
+
+    /// [`Self::deliver`] by a type of its own: effects that commit lead here again.
+    fn deliver_beside(self, workspace: Id<Workspace>) -> BoxFuture<'static, PortResult<u64>> {
+        Box::pin(async move { self.deliver(Some(workspace)).await })
     }
 
     /// Delivers due effects of a workspace, or of all. Answers how many were delivered.
@@ -97,6 +108,8 @@ impl ControlPlane {
                 self.ports().queue.enqueue(&Job::RunBuild { workspace, build: *build }, Duration::ZERO).await
             }
             Effect::DeleteBlob { blob } => self.ports().blobs.delete(blob).await,
+            Effect::DropSnapshot { blob } => self.drop_snapshot_blob(workspace, blob).await,
+            Effect::SweepPacks { lineage } => self.sweep_lineage(workspace, *lineage).await.map(drop),
             Effect::DestroyMachine { owner, epoch } => match owner.parse() {
                 Ok(owner) => {
                     match self.ports().runtime.destroy(MachineKey { workspace, owner }, *epoch).await {

@@ -32,6 +32,8 @@ pub struct Report {
     pub strays: u64,
     /// Expired secrets removed.
     pub swept: u64,
+    /// Packs that nothing needed, removed.
+    pub packs: u64,
     /// Effects that still wait.
     pub backlog: u64,
     /// What is past its deadline all the same.
@@ -69,6 +71,7 @@ impl ControlPlane {
         self.reconcile_builds(&mut report).await?;
         self.reconcile_machines(&mut report).await?;
         report.swept = self.store().sweep_expired(self.now().before(KEEP_EXPIRED), 1000).await?;
+        report.packs = self.sweep_condemned().await?;
         report.backlog = self.store().backlog().await?;
         report.stuck = self.stuck().await?;
         Ok(report)

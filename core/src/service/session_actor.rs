@@ -373,7 +373,7 @@ fn start_failure(error: &PortError) -> Failure {
     let (code, hint) = match error.kind() {
         ErrorKind::Unsupported => ("no_machine_runtime", "`flare doctor` says what is missing."),
         ErrorKind::Full => ("no_space", "Make room on the server's disk, then start it again."),
-        ErrorKind::Corrupt => ("snapshot_corrupt", "Its disk is kept. Restore an older snapshot."),
+        ErrorKind::Corrupt => (rules::SNAPSHOT_LOST, "Its disk is kept. Restore an older snapshot."),
         ErrorKind::Timeout | ErrorKind::Unavailable => {
             ("start_timeout", "Try again with `flare session start`; `flare doctor` looks for causes.")
         }

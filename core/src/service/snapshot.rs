@@ -55,18 +55,29 @@ impl ControlPlane {
             session: session.id,
             kind,
             state: SnapshotState::Pending,
+            label: None,
+            parent: session.snapshot,
             format: FORMAT,
             blob: blob.clone(),
             digest: String::new(),
             files: 0,
             bytes: 0,
             stored: 0,
+            packed: 0,
             epoch: session.epoch,
+            verified_at: None,
+            due_at: Some(now.after(crate::domain::snapshot::TAKE_DEADLINE)),
+            failure: None,
             created_at: now,
             revision: 1,
         };
         let mut change = ChangeSet::new(Family::Workspace(session.workspace));
         change.guards.push(Guard::Absent(Key::Snapshot(id)));
+        if let Some(cut_off) = self.store().pending_snapshot(session.workspace, session.id).await? {
+            let failed = Snapshot { state: SnapshotState::Failed, revision: cut_off.revision + 1, ..cut_off };
+            change.guards.push(Guard::Revision(Key::Snapshot(failed.id), failed.revision - 1));
+            change.puts.push(Put::Snapshot(failed));
+        }
         change.puts.push(Put::Snapshot(pending.clone()));
         self.commit(change).await.map_err(unexpected)?;
 

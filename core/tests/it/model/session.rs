@@ -101,7 +101,7 @@ fn step(before: &Session, letter_of: char, now: i64, machines: &mut i64) -> Sess
     if next.state != SessionState::Stopping {
         assert!(!next.force || next.state == SessionState::Deleting, "{:?} after {letter_of}", before.state);
     }
-    assert!(next.snapshot == before.snapshot || letter_of == 'z');
+    assert!(next.snapshot == before.snapshot || matches!(letter_of, 'z' | 'u'));
     next
 }
 
@@ -165,7 +165,41 @@ fn what_has_to_be_restored_stays_so_until_a_start_has_succeeded() {
         record = apply(&record, &event(letter_of), at(1)).expect("legal").next;
         assert_eq!(record.restore, Some(id(7)), "after {letter_of}");
     }
-    assert_eq!(apply(&record, &Event::Started, at(1)).expect("legal").next.restore, None);
+    let up = apply(&record, &Event::Started, at(1)).expect("legal").next;
+    assert_eq!((up.restore, up.snapshot), (None, Some(id(7))));
+}
+
+#[test]
+fn what_cannot_be_restored_is_given_up() {
+    let record = Session { state: SessionState::Starting, restore: Some(id(7)), ..session() };
+    let lost = Event::StartFailed(failure("snapshot_corrupt"));
+    assert_eq!(apply(&record, &lost, at(1)).expect("legal").next.restore, None);
+}
+
+#[test]
+fn a_disk_is_named_by_the_life_in_which_it_began() {
+    let start = |record: &Session| apply(record, &Event::Start, at(1)).expect("legal").next;
+    let first = start(&session());
+    assert_eq!((first.epoch, first.disk), (1, 1));
+    let kept = start(&Session { state: SessionState::Sleeping, ..first });
+    assert_eq!((kept.epoch, kept.disk), (2, 1));
+    let fresh = start(&Session { state: SessionState::Sleeping, restore: Some(id(7)), ..kept });
+    assert_eq!((fresh.epoch, fresh.disk), (3, 3));
+}
+
+#[test]
+fn a_session_is_unsaved_from_its_start_until_a_stop_that_left_a_snapshot() {
+    let mut record = session();
+    for (letter_of, unsaved) in
+        [('s', false), ('u', true), ('l', true), ('s', true), ('u', true), ('t', true)]
+    {
+        record = apply(&record, &event(letter_of), at(1)).expect("legal").next;
+        assert_eq!(record.unsaved, unsaved, "after {letter_of}");
+    }
+    let none = apply(&record, &Event::Stopped { snapshot: None, failure: None }, at(2)).expect("legal").next;
+    assert!(none.unsaved);
+    let some = apply(&record, &event('z'), at(2)).expect("legal").next;
+    assert_eq!((some.unsaved, some.saved_at), (false, Some(at(2))));
 }
 
 proptest! {

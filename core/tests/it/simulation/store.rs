@@ -8,12 +8,12 @@ use burstflare_ports::blob::{BlobInfo, BlobKey, BlobPage, Blobs};
 use burstflare_ports::error::PortResult;
 use burstflare_ports::id::Id;
 use burstflare_ports::record::{
-    Build, Effect, Grant, LogChunk, Membership, Principal, Release, SecretHash, Session, SignIn, Snapshot,
-    StoredAudit, StoredEffect, StoredEvent, Template, Ticket, Token, User, Version, Workspace,
+    Build, Effect, Grant, LogChunk, Membership, Pack, Principal, Release, SecretHash, Session, SignIn,
+    Snapshot, StoredAudit, StoredEffect, StoredEvent, Template, Ticket, Token, User, Version, Workspace,
 };
 use burstflare_ports::store::{
-    Accounts, Builds, ChangeSet, CommitError, Guard, Journal, Outbox, Page, Releases, Sessions, Snapshots,
-    Store, Templates, Workspaces,
+    Accounts, Builds, ChangeSet, CommitError, Guard, Journal, Outbox, Packs, Page, Releases, Sessions,
+    Snapshots, Store, Templates, Workspaces,
 };
 use burstflare_ports::stream::{Body, ByteStream};
 use burstflare_ports::text::{Email, Label, Slug};
@@ -106,6 +106,19 @@ forward!(Snapshots {
     snapshot(workspace: Id<Workspace>, id: Id<Snapshot>) -> Option<Snapshot>;
     snapshots(workspace: Id<Workspace>, session: Id<Session>, after: Option<Id<Snapshot>>, limit: usize)
         -> Page<Snapshot>;
+    snapshots_by_label(workspace: Id<Workspace>, label: &Label, limit: usize) -> Page<Snapshot>;
+    pending_snapshot(workspace: Id<Workspace>, session: Id<Session>) -> Option<Snapshot>;
+    snapshot_names(workspace: Id<Workspace>, blob: &BlobKey) -> bool;
+    due_snapshots(now: Timestamp, limit: usize) -> Page<Snapshot>;
+});
+forward!(Packs {
+    pack(workspace: Id<Workspace>, id: Id<Pack>) -> Option<Pack>;
+    packs_of(workspace: Id<Workspace>, snapshot: Id<Snapshot>, after: Option<Id<Pack>>, limit: usize)
+        -> Page<Pack>;
+    packs_in(workspace: Id<Workspace>, lineage: Id<Session>, after: Option<Id<Pack>>, limit: usize)
+        -> Page<Pack>;
+    unreferenced_packs(workspace: Id<Workspace>, lineage: Id<Session>, limit: usize) -> Page<Pack>;
+    condemned_packs(by: Timestamp, limit: usize) -> Page<Pack>;
 });
 forward!(Journal {
     events(workspace: Id<Workspace>, after: u64, limit: usize) -> Vec<StoredEvent>;

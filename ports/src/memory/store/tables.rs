@@ -13,6 +13,9 @@ pub(super) type Table<K, V> = Arc<BTreeMap<K, V>>;
 /// Rows of workspace data by workspace and id.
 pub(super) type Owned<V> = Table<(Id<Workspace>, Id<V>), V>;
 
+/// A snapshot names a pack.
+type Naming = (Id<Workspace>, Id<Snapshot>, Id<Pack>);
+
 /// Everything that a commit may write over.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Tables {
@@ -32,7 +35,7 @@ pub(super) struct Tables {
     pub(super) snapshots: Owned<Snapshot>,
     pub(super) packs: Owned<Pack>,
     /// Which snapshots name which packs.
-    pub(super) snapshot_packs: Table<(Id<Workspace>, Id<Snapshot>, Id<Pack>), ()>,
+    pub(super) snapshot_packs: Table<Naming, ()>,
     pub(super) counters: Table<(Id<Workspace>, &'static str, String), u64>,
 }
 
