@@ -138,6 +138,7 @@ fn status_of(error: &Error) -> StatusCode {
         Kind::Forbidden => StatusCode::FORBIDDEN,
         Kind::NotFound => StatusCode::NOT_FOUND,
         Kind::Conflict => StatusCode::CONFLICT,
+        Kind::Precondition => StatusCode::PRECONDITION_FAILED,
         Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         // A rate passes by itself, a quota does not.
         Kind::Limited if error.retry_after.is_some() => StatusCode::TOO_MANY_REQUESTS,

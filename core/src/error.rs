@@ -19,6 +19,8 @@ pub enum Kind {
     NotFound,
     /// Contradicts the present state (409).
     Conflict,
+    /// A condition that the request made does not hold (412).
+    Precondition,
     /// Over a limit of size (413).
     TooLarge,
     /// A quota of the plan (403) or a rate (429) is used up.

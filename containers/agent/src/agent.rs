@@ -14,11 +14,12 @@ use tokio::sync::Notify;
 
 use crate::activity::{self, Activity};
 use crate::auth::Key;
+use crate::files::Files;
 use crate::process::Surroundings;
 use crate::reaper::Children;
 use crate::server::Listener;
 use crate::ssh::HostKey;
-use crate::{boot, egress, server, shutdown};
+use crate::{boot, egress, folder, server, shutdown};
 
 /// Between TERM and KILL when the machine is ended by a signal to us.
 const SIGTERM_GRACE: Duration = Duration::from_secs(10);
@@ -52,6 +53,8 @@ pub(crate) struct Agent {
     pub(crate) on_start: std::sync::Mutex<Option<String>>,
     /// Held by whoever changes or captures the roots: one at a time.
     pub(crate) roots_in_use: Arc<tokio::sync::Mutex<()>>,
+    /// Files that are read and written by path.
+    pub(crate) files: Files,
     /// Set once everything in the machine has ended.
     pub(crate) ended: AtomicBool,
     /// Told when the answer that reports the end is written.
@@ -75,6 +78,9 @@ impl Agent {
                 if let Err(problem) = std::fs::create_dir_all(root) {
                     tracing::warn!(root, %problem, "a root cannot be made");
                 }
+                if let Err(problem) = folder::sweep(root) {
+                    tracing::warn!(root, %problem, "unfinished files of an earlier life stay");
+                }
             }
             if let Err(problem) = std::fs::create_dir_all(Path::new(&boot.run).join("awake")) {
                 tracing::warn!(run = boot.run, %problem, "the folder for marks cannot be made");
@@ -94,6 +100,7 @@ impl Agent {
                 children: Children::default(),
                 on_start: std::sync::Mutex::new(boot.on_start),
                 roots_in_use: Arc::default(),
+                files: Files::default(),
                 ended: AtomicBool::new(false),
                 finished: Notify::new(),
                 started: Instant::now(),

@@ -77,7 +77,8 @@ pub(crate) async fn read_by<T: Send + 'static>(
     job.await.map_err(|error| Refused::internal(error.to_string()))?
 }
 
-async fn next(body: &mut Incoming) -> io::Result<Option<Bytes>> {
+/// The next piece of a body, `None` at its end. A sender that goes silent is an error.
+pub(crate) async fn next(body: &mut Incoming) -> io::Result<Option<Bytes>> {
     loop {
         let frame = tokio::time::timeout(SILENCE, body.frame())
             .await

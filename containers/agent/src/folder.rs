@@ -9,6 +9,20 @@ use rustix::io::Errno;
 
 /// Name of the folder, directly below a root, in which new content is put together before it replaces the old.
 pub(crate) const STAGING: &[u8] = b".flare-staging";
+/// Whether a name directly below a root is one of ours: of [`STAGING`], or of a file or tree that is being written.
+pub(crate) fn is_staging(name: &[u8]) -> bool {
+    name.strip_prefix(STAGING).is_some_and(|rest| rest.is_empty() || rest.first() == Some(&b'-'))
+}
+
+/// Removes what earlier lives of the machine left behind in a root.
+pub(crate) fn sweep(root: &str) -> io::Result<()> {
+    let root = open_root(root)?;
+    for name in names(&root)?.into_iter().filter(|name| is_staging(name)) {
+        remove(root.as_fd(), &name)?;
+    }
+    Ok(())
+}
+
 /// Levels of folders; each holds a handle and some stack.
 const DEPTH: usize = 4000;
 
@@ -80,6 +94,11 @@ impl Opened {
             }
         }
     }
+
+    /// For what is going to be removed: there is nothing to put back.
+    pub(crate) fn forget_mode(&mut self) {
+        self.put_back = None;
+    }
 }
 
 fn mode_of(file: &OwnedFd) -> rustix::io::Result<u32> {
@@ -119,8 +138,7 @@ fn remove_at(folder: BorrowedFd<'_>, name: &[u8], depth: usize) -> io::Result<()
         Err(error) => return Err(error.into()),
     }
     let mut opened = Opened::reading(folder, name, OFlags::DIRECTORY, 0o700)?;
-    // It is going to be removed: nothing to put back.
-    opened.put_back = None;
+    opened.forget_mode();
     for child in names(&opened.file)? {
         remove_at(opened.file.as_fd(), &child, depth + 1)?;
     }

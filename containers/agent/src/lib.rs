@@ -8,6 +8,7 @@ mod boot;
 mod bundle;
 mod egress;
 mod exec;
+mod files;
 mod folder;
 mod hooks;
 mod process;

@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 
 use crate::agent::Agent;
 use crate::reply::{self, Refused, Reply, settle};
-use crate::{activity, bundle, exec, hooks, shutdown, ssh, tree};
+use crate::{activity, bundle, exec, files, hooks, shutdown, ssh, tree};
 
 /// Connections at a time; more wait in the socket's queue.
 const CONNECTIONS: usize = 256;
@@ -112,6 +112,9 @@ async fn serve(agent: &Arc<Agent>, connection: Connection) {
 
 async fn call(agent: &Arc<Agent>, mut request: Request<Incoming>) -> Result<Reply, Refused> {
     agent.key.admit(request.headers(), agent.epoch)?;
+    if files::is_ours(request.uri().path()) {
+        return files::call(agent, request).await;
+    }
     let path = request.uri().path().to_owned();
     match (request.method(), path.as_str()) {
         (&Method::GET, "/ready") => reply::json(&agent.ready()),

@@ -75,7 +75,7 @@ impl ControlPlane {
         request: &ExecRequest,
     ) -> PortResult<Response<Body>> {
         let response =
-            self.ports().agents.send(target, json(Method::POST, "/v1/exec", request)?, QUICK).await?;
+            self.ports().agents.send(target, with_json(Method::POST, "/v1/exec", request)?, QUICK).await?;
         checked(response).await
     }
 
@@ -113,13 +113,13 @@ impl ControlPlane {
 
     /// Ends the user's processes and flushes; the agent stays.
     pub(super) async fn agent_quiesce(&self, target: &AgentTarget, grace: Duration) -> PortResult<()> {
-        let request = json(Method::POST, "/v1/quiesce", &shutdown(grace))?;
+        let request = with_json(Method::POST, "/v1/quiesce", &shutdown(grace))?;
         self.agent_done(target, request, grace + LONG).await
     }
 
     /// Ends everything.
     pub(super) async fn agent_shutdown(&self, target: &AgentTarget, grace: Duration) -> PortResult<()> {
-        let request = json(Method::POST, "/v1/shutdown", &shutdown(grace))?;
+        let request = with_json(Method::POST, "/v1/shutdown", &shutdown(grace))?;
         self.agent_done(target, request, grace + QUICK).await
     }
 
@@ -150,7 +150,8 @@ fn shutdown(grace: Duration) -> Shutdown {
     Shutdown { grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX) }
 }
 
-fn call(method: Method, path: &str, body: Body) -> PortResult<Request<Body>> {
+/// A call without headers.
+pub(super) fn call(method: Method, path: &str, body: Body) -> PortResult<Request<Body>> {
     Request::builder()
         .method(method)
         .uri(path)
@@ -158,7 +159,8 @@ fn call(method: Method, path: &str, body: Body) -> PortResult<Request<Body>> {
         .map_err(|error| PortError::new(ErrorKind::Internal, "agent", "a malformed call").with_source(error))
 }
 
-fn json<T: Serialize>(method: Method, path: &str, message: &T) -> PortResult<Request<Body>> {
+/// A call whose body is a message.
+pub(super) fn with_json<T: Serialize>(method: Method, path: &str, message: &T) -> PortResult<Request<Body>> {
     let bytes = serde_json::to_vec(message).map_err(|error| {
         PortError::new(ErrorKind::Internal, "agent", "a message that cannot be written").with_source(error)
     })?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use burstflare_ports::error::ErrorKind;
+use burstflare_ports::error::{ErrorKind, PortError};
 use burstflare_ports::machine::AgentTarget;
 use burstflare_ports::record::{
     Actor, AuditEntry, Goal, Origin, SecretHash, Session, SessionState, Ticket, TicketPurpose,
@@ -17,6 +17,7 @@ use futures_util::{StreamExt, pin_mut};
 use serde_json::json;
 
 use super::stay::{Right, Stay};
+use super::files::moved_on;
 use super::{Caller, ControlPlane, refusal};
 use crate::domain::permission::{Action, Relation};
 use crate::domain::ssh_key;
@@ -187,24 +188,22 @@ impl ControlPlane {
         let target = self.target(&session)?;
         match self.agent_exec(&target, request).await {
             Ok(response) => Ok(response),
-            Err(error) => {
-                // Perhaps the machine is gone: the actor finds out.
-                self.ports().actors.wake(session.workspace, session.id).await.ok();
-                Err(match error.kind() {
-                    // Another life's agent: it was restarted since the session was looked up.
-                    ErrorKind::Denied | ErrorKind::Stale => Error::conflict(
-                        "not_running",
-                        "The session's machine was ended or started anew in this moment.",
-                        "Try again: `flare session start` waits until it runs.",
-                    ),
-                    _ => error.into(),
-                })
-            }
+            Err(error) => Err(self.unanswered(&session, error).await),
+        }
+    }
+
+    /// What a call that got no answer means.
+    pub(super) async fn unanswered(&self, session: &Session, error: PortError) -> Error {
+        // Perhaps the machine is gone: the actor finds out.
+        self.ports().actors.wake(session.workspace, session.id).await.ok();
+        match error.kind() {
+            ErrorKind::Denied | ErrorKind::Stale => moved_on(),
+            _ => error.into(),
         }
     }
 
     /// The session, once it runs. Waits for one that is on its way there.
-    async fn running(&self, caller: &Caller, reference: &str) -> Result<Session> {
+    pub(super) async fn running(&self, caller: &Caller, reference: &str) -> Result<Session> {
         let until = self.now().after(PATIENCE);
         let mut hints = None;
         loop {

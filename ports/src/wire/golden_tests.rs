@@ -192,3 +192,52 @@ fn tree_manifest_and_digest() {
         r#"{"format":1,"digest":"d","files":1,"bytes":2,"archive_blake3":"a"}"#,
     );
 }
+
+#[test]
+fn file_messages() {
+    use super::files::{Cut, FileChange, FileInfo, FileKind, FolderPage, Found, Hit};
+    let file = FileInfo {
+        path: "/workspace/a%FF".into(),
+        kind: FileKind::File,
+        size: 3,
+        mode: 0o644,
+        mtime_ns: 1_000_000_001,
+        etag: Some("\"00\"".into()),
+        link: None,
+    };
+    golden(
+        &FolderPage {
+            folder: FileInfo { kind: FileKind::Folder, etag: None, path: "/workspace".into(), ..file.clone() },
+            items: vec![
+                file,
+                FileInfo {
+                    path: "/workspace/l".into(),
+                    kind: FileKind::Link,
+                    size: 1,
+                    mode: 0o777,
+                    mtime_ns: -1,
+                    etag: None,
+                    link: Some("a".into()),
+                },
+            ],
+            next: Some("l".into()),
+        },
+        r#"{"folder":{"path":"/workspace","kind":"folder","size":3,"mode":420,"mtime_ns":1000000001},"items":[{"path":"/workspace/a%FF","kind":"file","size":3,"mode":420,"mtime_ns":1000000001,"etag":"\"00\""},{"path":"/workspace/l","kind":"link","size":1,"mode":511,"mtime_ns":-1,"link":"a"}],"next":"l"}"#,
+    );
+    golden(
+        &FileChange::Mkdir { path: "a".into(), parents: true },
+        r#"{"action":"mkdir","path":"a","parents":true}"#,
+    );
+    golden(
+        &FileChange::Rename { path: "a".into(), to: "b".into(), replace: false },
+        r#"{"action":"rename","path":"a","to":"b","replace":false}"#,
+    );
+    golden(
+        &Found {
+            items: vec![Hit { path: "/w/a".into(), kind: FileKind::Other, line: Some(2), text: Some("x".into()) }],
+            looked_at: 5,
+            cut: Some(Cut::Hits),
+        },
+        r#"{"items":[{"path":"/w/a","kind":"other","line":2,"text":"x"}],"looked_at":5,"cut":"hits"}"#,
+    );
+}

@@ -10,6 +10,7 @@
 //! | `GET /ready` | → [`Ready`] |
 //! | `POST /v1/exec` | [`ExecRequest`] → JSON lines of [`ExecOutput`], the last one `exit`, `signal` or `error` |
 //! | `GET /v1/ssh` (WebSocket) | [`SSH_KEY_HEADER`] names the one public key that may log in; binary messages carry the SSH stream |
+//! | `… /v1/files`, `GET /v1/search` | see [`files`] |
 //! | `PUT /v1/bundle` | a tar.zst or tar.gz, unpacked into `/workspace` → [`tree::Summary`] |
 //! | `GET /v1/tree` | → [`frame`]d archive of all roots, then [`tree::Summary`] |
 //! | `PUT /v1/tree` | such an archive (unframed): the roots become exactly that tree, verified → [`tree::Summary`] |
@@ -24,6 +25,7 @@ mod boot;
 pub mod bundle;
 pub mod capability;
 mod exec;
+pub mod files;
 pub mod frame;
 pub mod path;
 mod ready;

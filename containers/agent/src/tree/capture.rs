@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::member::{Member, end, padding};
 use super::member_name;
-use crate::folder::{self, Opened, STAGING};
+use crate::folder::{self, Opened};
 
 const LEVEL: i32 = 3;
 const BUFFER: usize = 128 << 10;
@@ -69,7 +69,7 @@ impl<W: Write> Capture<W> {
         }
         let mut steps = Vec::new();
         for name in folder::names(handle)? {
-            if depth == 0 && name == STAGING {
+            if depth == 0 && folder::is_staging(&name) {
                 continue;
             }
             // Gone since the listing: it is not in the tree.
