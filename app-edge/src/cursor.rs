@@ -18,7 +18,7 @@ use crate::resource::Page;
 /// Items of a page unless asked otherwise.
 const DEFAULT_LIMIT: usize = 50;
 /// The longest cursor that is looked at.
-const LONGEST: usize = 512;
+const LONGEST: usize = 2048;
 
 /// One list of one workspace.
 pub(crate) struct Listing {

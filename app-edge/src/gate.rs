@@ -12,6 +12,7 @@ use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_E
 use axum::response::{IntoResponse, Response};
 use burstflare_core::Caller;
 use burstflare_core::domain::permission::Relation;
+use burstflare_core::service::FILE_LIMIT;
 use burstflare_ports::limit::Verdict;
 use burstflare_ports::record::Origin;
 
@@ -120,6 +121,7 @@ fn check_type(accepts: Accepts, headers: &HeaderMap) -> Answer<()> {
     let (fits, wanted): (fn(&str) -> bool, _) = match accepts {
         Accepts::Nothing => return Ok(()),
         Accepts::Json | Accepts::OptionalJson => (|given| given == "application/json", "application/json"),
+        Accepts::Bytes => (|given| given == "application/octet-stream", "application/octet-stream"),
         Accepts::Archive => (|given| ARCHIVES.contains(&given), "application/zstd or application/gzip"),
     };
     match given {
@@ -136,6 +138,7 @@ fn check_size(accepts: Accepts, headers: &HeaderMap, caller: Option<&Caller>) ->
     let limit = match (accepts, caller) {
         (Accepts::Nothing, _) => return Ok(()),
         (Accepts::Json | Accepts::OptionalJson, _) => JSON_LIMIT as u64,
+        (Accepts::Bytes, _) => FILE_LIMIT,
         (Accepts::Archive, Some(caller)) => caller.plan().bundle,
         (Accepts::Archive, None) => return Ok(()),
     };

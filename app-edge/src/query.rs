@@ -42,6 +42,15 @@ impl Query {
             .map_err(|_| Refusal::invalid(name, format!("{name} is not a number of the allowed size")))
     }
 
+    /// Takes a parameter that is true or false; false where it is not given.
+    pub(crate) fn flag(&mut self, name: &str) -> Answer<bool> {
+        match self.text(name)?.as_deref() {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(Refusal::invalid(name, format!("{name} is true or false"))),
+        }
+    }
+
     /// Refuses what was not taken.
     pub(crate) fn finish(mut self) -> Answer<()> {
         match self.pairs.pop_first() {

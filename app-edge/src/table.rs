@@ -38,6 +38,8 @@ pub enum Accepts {
     OptionalJson,
     /// A bundle.
     Archive,
+    /// Bytes of any kind.
+    Bytes,
 }
 
 /// One endpoint.

@@ -6,6 +6,7 @@ use burstflare_ports::record::{
     BuildState, Goal, ReleaseCause, Role, Scope, SessionState, Sharing, SnapshotKind, SnapshotState,
     TicketPurpose, VersionState,
 };
+use burstflare_ports::wire::files::{Cut, FileKind};
 use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
@@ -36,7 +37,9 @@ macro_rules! words {
 
 words! {
     BuildStateWord is BuildState named "BuildState": Queued Running Succeeded Failed Cancelled;
+    CutWord is Cut named "SearchCut": Hits Time Entries Depth;
     EnforcementWord is Enforcement named "Enforcement": Enforced Watched None;
+    FileKindWord is FileKind named "FileKind": File Folder Link Other;
     GoalWord is Goal named "SessionGoal": Run Sleep Delete;
     IsolationWord is Isolation named "Isolation": Sandbox Container Process;
     PurposeWord is TicketPurpose named "TicketPurpose": Ssh Terminal;

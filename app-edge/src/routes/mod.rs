@@ -6,6 +6,7 @@ mod audit;
 mod build;
 mod event;
 mod exec;
+mod file;
 mod health;
 mod page;
 mod planned;
@@ -37,6 +38,7 @@ pub(crate) fn table() -> Table {
         .with(session::table)
         .with(attach::table)
         .with(exec::table)
+        .with(file::table)
         .with(snapshot::table)
         .with(event::table)
         .with(audit::table)

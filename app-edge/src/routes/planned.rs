@@ -5,7 +5,7 @@ use crate::problem::Refusal;
 use crate::state::EdgeState;
 
 /// What is planned and not there yet. Each answers 501 `not_supported`.
-const PLANNED: [(MethodFilter, &str); 33] = {
+const PLANNED: [(MethodFilter, &str); 30] = {
     const GET: MethodFilter = MethodFilter::GET;
     const POST: MethodFilter = MethodFilter::POST;
     const PUT: MethodFilter = MethodFilter::PUT;
@@ -28,9 +28,6 @@ const PLANNED: [(MethodFilter, &str); 33] = {
         (GET, "/api/v1/sessions/{session}/terminals"),
         (POST, "/api/v1/sessions/{session}/terminals"),
         (GET, "/api/v1/sessions/{session}/terminals/{terminal}"),
-        (GET, "/api/v1/sessions/{session}/files"),
-        (PUT, "/api/v1/sessions/{session}/files"),
-        (DELETE, "/api/v1/sessions/{session}/files"),
         (GET, "/api/v1/sessions/{session}/ports"),
         (GET, "/api/v1/sessions/{session}/events"),
         (GET, "/api/v1/sessions/{session}/metrics"),

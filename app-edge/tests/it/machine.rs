@@ -12,6 +12,7 @@ use burstflare_ports::machine::{
     MachineOwner, MachineRuntime, MachineSpec, MachineStatus, RuntimeProfile, Started, Stopped,
 };
 use burstflare_ports::stream::Body;
+use burstflare_ports::wire::files::Found;
 use burstflare_ports::wire::tree::{FORMAT, Summary};
 use burstflare_ports::wire::{EPOCH_HEADER, PROTOCOL, Ready, SSH_KEY_HEADER, frame};
 use bytes::{Bytes, BytesMut};
@@ -119,6 +120,11 @@ impl AgentLink for Scripted {
                 framed.extend_from_slice(&frame::encode_trailer(&trailer));
                 Response::new(Body::Full(framed.freeze()))
             }
+            (_, "/v1/files") => {
+                body.into_stream().try_for_each(|_| async { Ok(()) }).await?;
+                crate::files::answer(&head)
+            }
+            ("GET", "/v1/search") => json(&Found { items: Vec::new(), looked_at: 1, cut: None }),
             ("GET", "/v1/ssh") => return echo(&head.headers).await,
             _ => Response::new(Body::empty()),
         };

@@ -3,6 +3,7 @@
 
 mod document;
 mod event;
+mod files;
 mod flow;
 mod input;
 mod machine;

@@ -82,9 +82,11 @@ impl Cast {
             path = path.replace("{version}", &label);
         }
         path = path.replace("{version}", "1.0.0");
+        path.push_str(crate::tenancy::query(&endpoint.path));
         let sent = call(endpoint.method.as_str(), &path).token(&token);
         match endpoint.accepts {
             Accepts::Nothing => sent,
+            Accepts::Bytes => sent.body("application/octet-stream", "x"),
             Accepts::Archive => sent.body("application/gzip", bundle_of("")),
             Accepts::Json | Accepts::OptionalJson => sent.json(&self.body(&endpoint.path)),
         }

@@ -38,10 +38,12 @@ async fn a_foreign_id_is_answered_like_one_that_does_not_exist() {
         }
         let mut answers = Vec::new();
         for foreign in [true, false] {
-            let mut sent = call(endpoint.method.as_str(), &fill(&endpoint.path, foreign)).token(&stranger);
+            let path = fill(&endpoint.path, foreign) + query(&endpoint.path);
+            let mut sent = call(endpoint.method.as_str(), &path).token(&stranger);
             sent = match endpoint.accepts {
                 Accepts::Json | Accepts::OptionalJson => sent.json(&body(&endpoint.path)),
                 Accepts::Archive => sent.body("application/gzip", crate::support::bundle_of("")),
+                Accepts::Bytes => sent.body("application/octet-stream", "x"),
                 Accepts::Nothing => sent,
             };
             let answer = world.send(sent).await;
@@ -64,12 +66,22 @@ async fn a_foreign_id_is_answered_like_one_that_does_not_exist() {
     assert_eq!(answer.status, 404);
 }
 
+/// What a route wants to be asked with.
+pub(crate) fn query(path: &str) -> &'static str {
+    match path.rsplit('/').next().unwrap_or_default() {
+        "files" => "?path=a",
+        "search" => "?name=a",
+        _ => "",
+    }
+}
+
 /// A well formed body for a route.
 pub(crate) fn body(path: &str) -> Value {
     match path.rsplit('/').next().unwrap_or_default() {
         "versions" => json!({ "label": "9" }),
         "promote" => json!({ "version": "1.0.0" }),
         "exec" => json!({ "argv": ["true"] }),
+        "files" => json!({ "action": "mkdir", "path": "a" }),
         "attach" => json!({ "purpose": "ssh", "ssh_key": KEY }),
         _ => json!({}),
     }

@@ -10,6 +10,8 @@ mod bundle;
 mod calls;
 #[path = "agent/exec.rs"]
 mod exec;
+#[path = "agent/files.rs"]
+mod files;
 #[path = "agent/machine.rs"]
 mod machine;
 #[path = "agent/ssh.rs"]

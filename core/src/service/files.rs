@@ -181,10 +181,17 @@ impl ControlPlane {
         query.maybe("text", wish.text.as_ref());
         query.maybe("limit", wish.limit);
         let path = query.onto("/v1/search");
-        document(self.file_call(&session, Method::GET, &path, HeaderMap::new(), Body::empty(), QUICK).await?).await
+        document(self.file_call(&session, Method::GET, &path, HeaderMap::new(), Body::empty(), QUICK).await?)
+            .await
     }
 
-    async fn audit_file(&self, caller: &Caller, session: &Session, action: &str, mut detail: Value) -> Result<()> {
+    async fn audit_file(
+        &self,
+        caller: &Caller,
+        session: &Session,
+        action: &str,
+        mut detail: Value,
+    ) -> Result<()> {
         detail["epoch"] = json!(session.epoch);
         let mut change = ChangeSet::new(Family::Workspace(session.workspace));
         change.audit.push(caller.audit(self, action, session.id, detail));
@@ -298,11 +305,11 @@ fn shown(path: &str) -> &str {
 }
 
 /// Parameters of a call.
-struct Query(form_urlencoded::Serializer<'static, String>);
+struct Query(String);
 
 impl Query {
     fn empty() -> Self {
-        Self(form_urlencoded::Serializer::new(String::new()))
+        Self(String::new())
     }
 
     fn new(path: &str) -> Self {
@@ -313,7 +320,12 @@ impl Query {
 
     fn maybe(&mut self, name: &str, value: Option<impl ToString>) {
         if let Some(value) = value {
-            self.0.append_pair(name, &value.to_string());
+            if !self.0.is_empty() {
+                self.0.push('&');
+            }
+            self.0.push_str(name);
+            self.0.push('=');
+            self.0.extend(form_urlencoded::byte_serialize(value.to_string().as_bytes()));
         }
     }
 
@@ -321,7 +333,7 @@ impl Query {
         self.maybe(name, value.then_some("true"));
     }
 
-    fn onto(mut self, path: &str) -> String {
-        format!("{path}?{}", self.0.finish())
+    fn onto(self, path: &str) -> String {
+        format!("{path}?{}", self.0)
     }
 }

@@ -207,7 +207,12 @@ fn file_messages() {
     };
     golden(
         &FolderPage {
-            folder: FileInfo { kind: FileKind::Folder, etag: None, path: "/workspace".into(), ..file.clone() },
+            folder: FileInfo {
+                kind: FileKind::Folder,
+                etag: None,
+                path: "/workspace".into(),
+                ..file.clone()
+            },
             items: vec![
                 file,
                 FileInfo {
@@ -234,7 +239,12 @@ fn file_messages() {
     );
     golden(
         &Found {
-            items: vec![Hit { path: "/w/a".into(), kind: FileKind::Other, line: Some(2), text: Some("x".into()) }],
+            items: vec![Hit {
+                path: "/w/a".into(),
+                kind: FileKind::Other,
+                line: Some(2),
+                text: Some("x".into()),
+            }],
             looked_at: 5,
             cut: Some(Cut::Hits),
         },

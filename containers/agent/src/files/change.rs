@@ -98,7 +98,9 @@ fn rename(from: &Place, to: &Place, replace: bool) -> Result<FileInfo, Refused> 
     match rustix::fs::renameat_with(&old, name, &new, to_name, flags) {
         // A file system that cannot rename without replacing.
         Err(Errno::INVAL | Errno::NOSYS)
-            if !replace && folder::stat(&old, name).is_ok() && matches!(folder::stat(&new, to_name), Err(Errno::NOENT)) =>
+            if !replace
+                && folder::stat(&old, name).is_ok()
+                && matches!(folder::stat(&new, to_name), Err(Errno::NOENT)) =>
         {
             rustix::fs::renameat(&old, name, &new, to_name)
         }

@@ -14,9 +14,9 @@ enum Tags {
 }
 
 impl Tags {
-    fn read(headers: &HeaderMap, name: HeaderName) -> Result<Option<Self>, Refused> {
+    fn read(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Self>, Refused> {
         let mut list = Vec::new();
-        for value in headers.get_all(&name) {
+        for value in headers.get_all(name) {
             let malformed = || Refused::invalid(format!("`{name}` is no list of entity tags."));
             let text = value.to_str().map_err(|_| malformed())?.trim();
             if text == "*" {
@@ -54,8 +54,8 @@ impl Condition {
     /// From a request.
     pub(super) fn read(headers: &HeaderMap) -> Result<Self, Refused> {
         Ok(Self {
-            matching: Tags::read(headers, IF_MATCH)?,
-            none_matching: Tags::read(headers, IF_NONE_MATCH)?,
+            matching: Tags::read(headers, &IF_MATCH)?,
+            none_matching: Tags::read(headers, &IF_NONE_MATCH)?,
         })
     }
 
@@ -101,7 +101,9 @@ pub(super) enum Part {
 pub(super) fn part(headers: &HeaderMap, size: u64, etag: &str) -> Part {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     let Some(range) = text(RANGE).and_then(|range| range.strip_prefix("bytes=")) else { return Part::Whole };
-    if text(IF_RANGE).is_some_and(|tag| tag != etag) || headers.contains_key(IF_RANGE) && text(IF_RANGE).is_none() {
+    if text(IF_RANGE).is_some_and(|tag| tag != etag)
+        || headers.contains_key(IF_RANGE) && text(IF_RANGE).is_none()
+    {
         return Part::Whole;
     }
     let Some((first, last)) = range.split_once('-') else { return Part::Whole };
@@ -150,11 +152,16 @@ mod tests {
             assert_eq!(of(nothing, 10), Part::Nothing, "{nothing}");
         }
         assert_eq!(of("bytes=-1", 0), Part::Nothing);
-        for whole in ["bytes=5-2", "bytes=a-b", "bytes=-", "lines=1-2", "bytes=1-2,4-5", "bytes=+1-2", "bytes"] {
+        for whole in
+            ["bytes=5-2", "bytes=a-b", "bytes=-", "lines=1-2", "bytes=1-2,4-5", "bytes=+1-2", "bytes"]
+        {
             assert_eq!(of(whole, 10), Part::Whole, "{whole}");
         }
         let both = |tag| part(&headers(&[(RANGE, "bytes=0-1"), (IF_RANGE, tag)]), 10, "\"a\"");
-        assert_eq!((both("\"a\""), both("\"b\""), both("W/\"a\"")), (Part::Bytes(0, 1), Part::Whole, Part::Whole));
+        assert_eq!(
+            (both("\"a\""), both("\"b\""), both("W/\"a\"")),
+            (Part::Bytes(0, 1), Part::Whole, Part::Whole)
+        );
     }
 
     #[test]

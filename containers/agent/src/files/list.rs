@@ -48,7 +48,8 @@ pub(super) fn page(
     let items = names.iter().filter_map(|name| {
         // Gone since the listing: left out.
         let stat = folder::stat(opened.as_fd(), name).ok()?;
-        let below = if place.below.is_empty() { name.clone() } else { [&place.below[..], b"/", name].concat() };
+        let below =
+            if place.below.is_empty() { name.clone() } else { [&place.below[..], b"/", name].concat() };
         Some(info::info(join(place.root_path(), &below), &stat, opened.as_fd(), name))
     });
     let items = items.collect();

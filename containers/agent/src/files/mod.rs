@@ -18,6 +18,7 @@ use http::{Method, Request};
 use hyper::body::Incoming;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
+use crate::activity::Reason;
 use crate::agent::Agent;
 use crate::body;
 use crate::reply::{self, Refused, Reply};
@@ -41,7 +42,11 @@ pub(crate) struct Files {
 
 impl Default for Files {
     fn default() -> Self {
-        Self { places: Arc::new(Semaphore::new(PLACES)), turn: Arc::default(), searches: Arc::new(Semaphore::new(SEARCHES)) }
+        Self {
+            places: Arc::new(Semaphore::new(PLACES)),
+            turn: Arc::default(),
+            searches: Arc::new(Semaphore::new(SEARCHES)),
+        }
     }
 }
 
@@ -67,6 +72,8 @@ pub(crate) fn is_ours(path: &str) -> bool {
 
 /// Answers such a call.
 pub(crate) async fn call(agent: &Arc<Agent>, request: Request<Incoming>) -> Result<Reply, Refused> {
+    // Until the answer's head is made; what flows behind it is held by who makes it flow.
+    let _active = agent.activity.hold(Reason::Files);
     match (request.method(), request.uri().path()) {
         (&Method::GET, "/v1/files") => read::get(agent, &request).await,
         (&Method::PUT, "/v1/files") => write::put(agent, request).await,
@@ -109,7 +116,9 @@ impl Query {
 
     fn number<N: std::str::FromStr>(&mut self, name: &str) -> Result<Option<N>, Refused> {
         let Some(text) = self.text(name) else { return Ok(None) };
-        text.parse().map(Some).map_err(|_| Refused::invalid(format!("`{name}` is not a number of the allowed size.")))
+        text.parse()
+            .map(Some)
+            .map_err(|_| Refused::invalid(format!("`{name}` is not a number of the allowed size.")))
     }
 
     fn finish(self) -> Result<(), Refused> {

@@ -82,10 +82,9 @@ impl Place {
     /// The way to the last name, and that name.
     pub(super) fn split(&self) -> (&[u8], &[u8]) {
         match self.below.iter().rposition(|byte| *byte == b'/') {
-            Some(at) => (
-                self.below.get(..at).unwrap_or_default(),
-                self.below.get(at + 1..).unwrap_or_default(),
-            ),
+            Some(at) => {
+                (self.below.get(..at).unwrap_or_default(), self.below.get(at + 1..).unwrap_or_default())
+            }
             None if self.below.is_empty() => (&[], b"."),
             None => (&[], &self.below),
         }
@@ -177,7 +176,8 @@ mod tests {
     fn paths_are_in_a_root_or_refused() {
         let folder = tempfile::tempdir().expect("folder");
         let roots = roots(&folder);
-        let below = |text: &str| Place::find(&roots, text).map(|place| place.below).map_err(|refused| refused.code);
+        let below =
+            |text: &str| Place::find(&roots, text).map(|place| place.below).map_err(|refused| refused.code);
         assert_eq!(below("a/./b//c/"), Ok(b"a/b/c".to_vec()));
         assert_eq!(below("%FF"), Ok(vec![255]));
         assert_eq!(below(&format!("{}/x", roots[1])), Ok(b"x".to_vec()));

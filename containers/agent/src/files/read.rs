@@ -18,6 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use super::condition::{Condition, Part, part};
 use super::place::{Place, reopen};
 use super::{Query, blocking, info, list, refuse};
+use crate::activity::{Hold, Reason};
 use crate::agent::Agent;
 use crate::folder;
 use crate::reply::{self, Refused, Reply};
@@ -27,6 +28,9 @@ const CHUNK: usize = 256 << 10;
 const IN_FLIGHT: usize = 2;
 /// A reader that stands still for so long is gone.
 const STILL: Duration = Duration::from_secs(120);
+
+/// While bytes flow: a place among the transfers, and activity.
+type Held = (OwnedSemaphorePermit, Hold);
 
 enum Found {
     File(File, FileInfo),
@@ -57,7 +61,10 @@ pub(super) async fn get(agent: &Arc<Agent>, request: &Request<Incoming>) -> Resu
             describe(reply.headers_mut(), &page.folder)?;
             Ok(reply)
         }
-        Found::File(file, info) => send(file, &info, &condition, request.headers(), place),
+        Found::File(file, info) => {
+            let held = (place, agent.activity.hold(Reason::Files));
+            send(file, &info, &condition, request.headers(), held)
+        }
     }
 }
 
@@ -103,7 +110,7 @@ fn send(
     info: &FileInfo,
     condition: &Condition,
     headers: &HeaderMap,
-    place: OwnedSemaphorePermit,
+    held: Held,
 ) -> Result<Reply, Refused> {
     let etag = info.etag.clone().unwrap_or_default();
     if condition.forbids_reading(&etag) {
@@ -124,7 +131,7 @@ fn send(
         reply::done()
     } else {
         let (sender, flow) = mpsc::channel(IN_FLIGHT);
-        tokio::spawn(pump(file, first, length, sender, place));
+        tokio::spawn(pump(file, first, length, sender, held));
         reply::flow("application/octet-stream", flow)
     };
     *reply.status_mut() = status;
@@ -145,13 +152,7 @@ fn send(
 
 /// Reads ahead by a few chunks and waits while the reader does. A file that shrinks meanwhile breaks the answer off;
 /// what it grows by is not part of it. Ends when the reader goes away.
-async fn pump(
-    file: File,
-    first: u64,
-    length: u64,
-    sender: mpsc::Sender<std::io::Result<Bytes>>,
-    place: OwnedSemaphorePermit,
-) {
+async fn pump(file: File, first: u64, length: u64, sender: mpsc::Sender<std::io::Result<Bytes>>, held: Held) {
     let file = Arc::new(file);
     let (mut at, end) = (first, first + length);
     while at < end {
@@ -168,7 +169,7 @@ async fn pump(
             _ => break,
         }
     }
-    drop(place);
+    drop(held);
     if length > (8 << 20) {
         crate::body::release_memory();
     }

@@ -51,9 +51,12 @@ pub(super) async fn search(agent: &Arc<Agent>, request: &Request<Incoming>) -> R
     let mut query = Query::of(request)?;
     let path_text = query.text("path").unwrap_or_else(|| ".".to_owned());
     let decoded = |name: &str, text: Option<String>| {
-        let bytes = text.map(|text| path::decode(&text).filter(|bytes| !bytes.is_empty() && bytes.len() <= WISH));
+        let bytes =
+            text.map(|text| path::decode(&text).filter(|bytes| !bytes.is_empty() && bytes.len() <= WISH));
         match bytes {
-            Some(None) => Err(Refused::invalid(format!("`{name}` is empty, malformed, or over {WISH} bytes."))),
+            Some(None) => {
+                Err(Refused::invalid(format!("`{name}` is empty, malformed, or over {WISH} bytes.")))
+            }
             Some(bytes) => Ok(bytes),
             None => Ok(None),
         }
@@ -84,7 +87,8 @@ pub(super) async fn search(agent: &Arc<Agent>, request: &Request<Incoming>) -> R
             buffer: Vec::new(),
         };
         search.folder(handle.as_fd(), &place.below, 0).map_err(refuse::of)?;
-        let found = std::mem::replace(&mut search.found, Found { items: Vec::new(), looked_at: 0, cut: None });
+        let found =
+            std::mem::replace(&mut search.found, Found { items: Vec::new(), looked_at: 0, cut: None });
         drop(search);
         body::release_memory();
         drop(slot);
@@ -174,7 +178,8 @@ impl Search {
             line += memchr::memchr_iter(b'\n', buffer.get(counted..hit).unwrap_or_default()).count() as u64;
             counted = hit;
             let start = memchr::memrchr(b'\n', buffer.get(..hit).unwrap_or_default()).map_or(0, |at| at + 1);
-            let end = memchr::memchr(b'\n', buffer.get(hit..).unwrap_or_default()).map_or(buffer.len(), |at| hit + at);
+            let end = memchr::memchr(b'\n', buffer.get(hit..).unwrap_or_default())
+                .map_or(buffer.len(), |at| hit + at);
             // A long line is shown from a little before the hit.
             let from = if hit - start > SHOWN / 2 { hit - SHOWN / 4 } else { start };
             let shown = buffer.get(from..end.min(from + SHOWN)).unwrap_or_default();

@@ -65,7 +65,7 @@ pub(super) async fn put(agent: &Arc<Agent>, request: Request<Incoming>) -> Resul
     let draft = receive(request.into_body(), draft).await?;
     let turn = Arc::clone(&agent.files.turn).lock_owned().await;
     let info = blocking(move || {
-        let result = settle(&place, &wish, draft);
+        let result = settle(&place, &wish, &draft);
         drop(turn);
         result
     })
@@ -135,7 +135,7 @@ fn current(place: &Place, wish: &Wish) -> Result<Option<rustix::fs::Stat>, Refus
 }
 
 /// Gives the draft its name, if the condition still holds.
-fn settle(place: &Place, wish: &Wish, draft: Draft) -> Result<FileInfo, Refused> {
+fn settle(place: &Place, wish: &Wish, draft: &Draft) -> Result<FileInfo, Refused> {
     if wish.parents {
         change::make_parents(place)?;
     }
@@ -158,8 +158,7 @@ fn settle(place: &Place, wish: &Wish, draft: Draft) -> Result<FileInfo, Refused>
             // A process of the session was faster.
             Err(Errno::EXIST) => return Err(refuse::changed()),
             Err(Errno::INVAL | Errno::NOSYS) => {
-                let linked =
-                    rustix::fs::linkat(&draft.root, &draft.name, &parent, name, AtFlags::empty());
+                let linked = rustix::fs::linkat(&draft.root, &draft.name, &parent, name, AtFlags::empty());
                 linked.map_err(|error| match error {
                     Errno::EXIST => refuse::changed(),
                     error => refuse::of(error),
@@ -168,13 +167,9 @@ fn settle(place: &Place, wish: &Wish, draft: Draft) -> Result<FileInfo, Refused>
             result => result.map_err(refuse::of)?,
         }
     }
-    let synced = rustix::fs::openat(
-        &parent,
-        ".",
-        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .and_then(rustix::fs::fsync);
+    let synced =
+        rustix::fs::openat(&parent, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .and_then(rustix::fs::fsync);
     if let Err(problem) = synced {
         // A folder that may be written to but not read cannot be opened for that.
         tracing::debug!(%problem, "a folder was not flushed");

@@ -113,14 +113,26 @@ impl Machine {
         path: &str,
         body: impl Into<Bytes>,
     ) -> Response<Incoming> {
-        let request = Request::builder()
+        self.open_with(method, path, &[], body).await
+    }
+
+    pub(crate) async fn open_with(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Response<Incoming> {
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
             .header("host", "agent")
             .header("authorization", format!("Bearer {KEY}"))
-            .header(EPOCH_HEADER, EPOCH)
-            .body(Full::new(body.into()))
-            .unwrap();
+            .header(EPOCH_HEADER, EPOCH);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(body.into())).unwrap();
         self.connect().await.send_request(request).await.unwrap()
     }
 
