@@ -27,7 +27,7 @@ const SIGTERM_GRACE: Duration = Duration::from_secs(10);
 const STACK: usize = 8 << 20;
 
 /// What we can beyond version 1 of the protocol: names of [`burstflare_ports::wire::capability`].
-const CAPABILITIES: &[&str] = &[capability::ACTIVITY];
+const CAPABILITIES: &[&str] = &[capability::ACTIVITY, capability::FILES];
 
 /// What every call shares.
 pub(crate) struct Agent {

@@ -16,8 +16,8 @@ use futures_util::future::{Either, select};
 use futures_util::{StreamExt, pin_mut};
 use serde_json::json;
 
-use super::stay::{Right, Stay};
 use super::files::moved_on;
+use super::stay::{Right, Stay};
 use super::{Caller, ControlPlane, refusal};
 use crate::domain::permission::{Action, Relation};
 use crate::domain::ssh_key;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use burstflare_ports::record::Session;
 use burstflare_ports::store::{ChangeSet, Family};
 use burstflare_ports::stream::{Body, ByteStream};
-use burstflare_ports::wire::Refusal;
 use burstflare_ports::wire::files::{FileChange, FileInfo, FileKind, FolderPage, Found, KIND_HEADER};
+use burstflare_ports::wire::{Refusal, UNKNOWN_CALL};
 use http::{HeaderMap, Method, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -278,7 +278,7 @@ fn meaning(refused: &Refusal) -> Error {
     match refused.code.as_str() {
         "stale_epoch" | "unauthorized" => moved_on(),
         // Calls have no names that come and go: this agent is older than the call.
-        "not_found" => Error::new(
+        UNKNOWN_CALL | "not_found" => Error::new(
             Kind::Unsupported,
             "not_supported",
             "The session's machine runs an older version that cannot do that.",

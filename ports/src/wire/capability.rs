@@ -4,3 +4,5 @@
 pub const ACTIVITY: &str = "activity";
 /// Terminals with several viewers.
 pub const TERMINALS: &str = "terminals";
+/// Files by path, and search.
+pub const FILES: &str = "files";

@@ -14,6 +14,7 @@ mod write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use burstflare_ports::wire::UNKNOWN_CALL_MESSAGE;
 use http::{Method, Request};
 use hyper::body::Incoming;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
@@ -80,7 +81,7 @@ pub(crate) async fn call(agent: &Arc<Agent>, request: Request<Incoming>) -> Resu
         (&Method::DELETE, "/v1/files") => change::delete(agent, &request).await,
         (&Method::POST, "/v1/files") => change::change(agent, request).await,
         (&Method::GET, "/v1/search") => search::search(agent, &request).await,
-        _ => Err(Refused::not_found("This agent knows no such call.")),
+        _ => Err(Refused::unknown_call(UNKNOWN_CALL_MESSAGE)),
     }
 }
 
