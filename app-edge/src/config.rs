@@ -1,6 +1,6 @@
 //! How this edge is reached, and by whom it lets itself be asked.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use axum::http::{HeaderMap, Uri};
 
@@ -41,6 +41,15 @@ impl Origin {
             return Err(InvalidOrigin);
         }
         let host = authority.host().to_ascii_lowercase();
+        // Nothing but a port stands behind the host, and brackets stand around an IPv6 address.
+        let behind = authority.as_str().get(host.len()..).ok_or(InvalidOrigin)?;
+        let port = authority.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
+        let address = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let named = !host.is_empty()
+            && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+        if behind != port || !(named || address.is_some_and(|address| address.parse::<Ipv6Addr>().is_ok())) {
+            return Err(InvalidOrigin);
+        }
         let default = if scheme == Scheme::Https { 443 } else { 80 };
         let authority = match authority.port_u16() {
             Some(port) if port != default => format!("{host}:{port}"),
@@ -180,12 +189,24 @@ mod tests {
             ("https://Flare.Example.com/", "https://flare.example.com"),
             ("https://flare.example.com:443", "https://flare.example.com"),
             ("http://flare.example.com:8080", "http://flare.example.com:8080"),
+            ("http://[::1]:8787", "http://[::1]:8787"),
         ] {
             assert_eq!(Origin::parse(text).map(|origin| origin.to_string()), Ok(form.to_owned()), "{text}");
         }
-        for bad in
-            ["", "flare.example.com", "ftp://a", "https://a/b", "https://a?b", "https://u@a", "https://"]
-        {
+        for bad in [
+            "",
+            "flare.example.com",
+            "ftp://a",
+            "https://a/b",
+            "https://a?b",
+            "https://u@a",
+            "https://",
+            "http://a[::1]b",
+            "http://[x]",
+            "http://a:99999",
+            "http://a:",
+            "http://:80",
+        ] {
             assert!(Origin::parse(bad).is_err(), "{bad}");
         }
     }

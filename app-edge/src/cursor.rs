@@ -46,7 +46,13 @@ impl Listing {
         }
     }
 
-    fn read<C: FromStr>(&self, text: &str) -> Answer<C> {
+    /// A list with this binding.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn probe(binding: &str) -> Self {
+        Self { binding: binding.to_owned() }
+    }
+
+    pub(crate) fn read<C: FromStr>(&self, text: &str) -> Answer<C> {
         let foreign = || Refusal::invalid("cursor", "the cursor does not belong to this list");
         let bytes = Some(text).filter(|text| text.len() <= LONGEST).ok_or_else(foreign)?;
         let bytes = URL_SAFE_NO_PAD.decode(bytes).map_err(|_| foreign())?;

@@ -18,6 +18,9 @@ mod config;
 mod cursor;
 mod envelope;
 mod extract;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gate;
 mod guard;
 #[cfg(feature = "harness")]

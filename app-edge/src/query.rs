@@ -26,6 +26,12 @@ impl Query {
         Ok(Self { pairs })
     }
 
+    /// Parses, as for a request.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn probe(text: &str) -> Answer<Self> {
+        Self::parse(text)
+    }
+
     /// Takes a parameter; one that is there without a value is an error.
     pub(crate) fn text(&mut self, name: &str) -> Answer<Option<String>> {
         match self.pairs.remove(name) {

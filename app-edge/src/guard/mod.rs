@@ -39,6 +39,19 @@ pub(crate) async fn guard(State(state): State<EdgeState>, mut request: Request, 
     next.run(request).await
 }
 
+/// Where a request arrived, and whether it may change anything there.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn probe(
+    config: &crate::config::EdgeConfig,
+    method: &Method,
+    uri: &axum::http::Uri,
+    headers: &HeaderMap,
+) -> crate::problem::Answer<(Site, bool)> {
+    let site = host::site(config, uri, headers)?;
+    let allowed = origin::check(&site, method, headers).is_ok();
+    Ok((site, allowed))
+}
+
 /// A browser's navigation to a page, as far as its headers tell (Fetch Metadata).
 fn is_navigation(request: &Request) -> bool {
     let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());

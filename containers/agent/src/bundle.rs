@@ -40,7 +40,7 @@ pub(crate) async fn receive(agent: &Arc<Agent>, body: Incoming) -> Result<Reply,
     reply::json(&summary)
 }
 
-fn unpack_into(root: &str, archive: impl Read) -> Result<Summary, Refused> {
+pub(crate) fn unpack_into(root: &str, archive: impl Read) -> Result<Summary, Refused> {
     let (mut staging, folder) = Staging::begin(root)?;
     let mut staged = Trail::new(folder);
     let packed = Counter::default();

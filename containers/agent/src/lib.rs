@@ -10,6 +10,9 @@ mod egress;
 mod exec;
 mod files;
 mod folder;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod hooks;
 mod process;
 mod pty;

@@ -74,3 +74,18 @@ fn answer(files: &mut Files, packet: &[u8]) -> io::Result<Bytes> {
     };
     Ok(reply.encode(id))
 }
+
+/// Takes a stream apart into packets and their fields, and does nothing of what they ask.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn read_all(mut buffer: BytesMut) {
+    while let Ok(Some(packet)) = take(&mut buffer) {
+        let mut reader = Reader::new(&packet);
+        if reader.byte().is_some() && reader.number().is_some() {
+            while reader.bytes().is_some() {}
+            let _ = attributes::Attributes::decode(&mut reader);
+        }
+        let mut reader = Reader::new(&packet);
+        let (_, _) = (reader.byte(), reader.number());
+        let _ = reader.bytes().and_then(|_| attributes::Attributes::decode(&mut reader));
+    }
+}

@@ -13,6 +13,8 @@ use hyper::body::Incoming;
 
 pub(crate) use self::meter::{Budget, HEADERS, Meter};
 pub(crate) use self::restore::copy;
+#[cfg(feature = "fuzzing")]
+pub(crate) use self::{capture::capture as capture_roots, restore::restore as restore_roots};
 use crate::agent::Agent;
 use crate::body::{self, FlowWriter, release_memory};
 use crate::reply::{self, Refused, Reply};

@@ -21,6 +21,9 @@ pub const QUEUE_DEADLINE: Duration = Duration::from_secs(60);
 /// How long a step that runs no user command may take.
 pub const STEP_DEADLINE: Duration = Duration::from_secs(900);
 
+/// The step that begins with a machine of its own.
+pub const FIRST_STEP: &str = "prepare";
+
 /// What happens to a build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -91,6 +94,12 @@ pub fn apply(build: &Build, event: &Event, now: Timestamp) -> Result<Transition,
     match (build.state, event) {
         (BuildState::Queued | BuildState::Running, Event::Step { name, lease }) => {
             next.state = BuildState::Running;
+            // The first step begins on a clean machine. Where it begins again, what its first try asked for may still
+            // be on its way: it belongs to an earlier life.
+            if name == FIRST_STEP && build.step.as_deref() == Some(FIRST_STEP) {
+                next.epoch += 1;
+                next.sealed_key = None;
+            }
             next.step = Some(name.clone());
             next.started_at = build.started_at.or(Some(now));
             next.deadline = Some(now.after(*lease));

@@ -28,7 +28,7 @@ const SLACK: Duration = Duration::from_secs(60);
 /// The names of a build's steps.
 pub(super) fn step_names(spec: &VersionSpec) -> Vec<String> {
     let setup = (1..=spec.setup.len()).map(|number| format!("setup-{number}"));
-    std::iter::once("prepare".to_owned())
+    std::iter::once(rules::FIRST_STEP.to_owned())
         .chain(setup)
         .chain(["capture".to_owned(), "record".to_owned()])
         .collect()
@@ -94,7 +94,7 @@ impl StepRunner for ControlPlane {
             };
         };
         let verdict = match name {
-            "prepare" => self.prepare(&build, &version, &spec, again).await,
+            rules::FIRST_STEP => self.prepare(&build, &version, &spec, again).await,
             "capture" => self.capture(&build, spec.limits.disk).await,
             "record" => return self.record(&build).await,
             setup => self.setup(&build, &spec, setup, lease.saturating_sub(SLACK)).await,
@@ -156,7 +156,7 @@ impl ControlPlane {
         // A key that was committed before is the one of a machine that may run already.
         if step.next.sealed_key.is_none() {
             let key = STANDARD.encode(self.random::<32>().map_err(into_port)?);
-            let place = key_place(build);
+            let place = key_place(&step.next);
             let sealed = self.seal(build.workspace, &place, key.as_bytes()).map_err(into_port)?;
             step.next.sealed_key = Some(sealed);
         }

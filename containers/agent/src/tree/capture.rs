@@ -18,7 +18,7 @@ const BUFFER: usize = 128 << 10;
 const DEPTH: usize = 4000;
 
 /// Writes the archive of all roots; the summary lacks the archive's own digest.
-pub(super) fn capture(roots: &[String], out: impl Write) -> io::Result<Summary> {
+pub(crate) fn capture(roots: &[String], out: impl Write) -> io::Result<Summary> {
     let mut encoder = zstd::stream::write::Encoder::new(out, LEVEL)?;
     encoder.include_checksum(true)?;
     let mut capture = Capture {

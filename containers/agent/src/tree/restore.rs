@@ -23,7 +23,7 @@ const WINDOW: u32 = 27;
 const LINE: u64 = 64 << 10;
 
 /// Makes the roots exactly the tree of the archive.
-pub(super) fn restore(roots: &[String], archive: impl Read) -> Result<Summary, Refused> {
+pub(crate) fn restore(roots: &[String], archive: impl Read) -> Result<Summary, Refused> {
     let mut places = Vec::new();
     for root in roots {
         places.push(Place::new(root)?);
