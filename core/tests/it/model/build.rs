@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use burstflare_core::domain::build::{ATTEMPTS, Event, apply, back_off, is_active};
+use burstflare_core::domain::build::{ATTEMPTS, Event, FIRST_STEP, apply, back_off, is_active};
 use burstflare_ports::record::{Build, BuildState, VersionState};
 use proptest::prelude::*;
 
@@ -10,6 +10,7 @@ use super::record::{at, build, failure};
 
 #[derive(Debug, Clone, Copy)]
 enum Input {
+    Prepare,
     Step,
     Succeed,
     Fail,
@@ -18,8 +19,8 @@ enum Input {
     Retry,
 }
 
-const INPUTS: [Input; 6] =
-    [Input::Step, Input::Succeed, Input::Fail, Input::Lost, Input::Cancel, Input::Retry];
+const INPUTS: [Input; 7] =
+    [Input::Prepare, Input::Step, Input::Succeed, Input::Fail, Input::Lost, Input::Cancel, Input::Retry];
 
 /// What is known of a build without its record: where it is, which attempt, and how many of this asking were lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +29,8 @@ struct Model {
     attempt: u32,
     lost: u32,
     lives: u64,
+    /// The step under way is the first one.
+    first: bool,
 }
 
 impl Model {
@@ -35,7 +38,14 @@ impl Model {
     fn next(self, input: Input) -> Option<Self> {
         let open = matches!(self.state, BuildState::Queued | BuildState::Running);
         Some(match input {
-            Input::Step if open => Self { state: BuildState::Running, ..self },
+            // Where the first step begins again, so does the machine.
+            Input::Prepare if open => Self {
+                state: BuildState::Running,
+                lives: self.lives + u64::from(self.first),
+                first: true,
+                ..self
+            },
+            Input::Step if open => Self { state: BuildState::Running, first: false, ..self },
             Input::Succeed if self.state == BuildState::Running => {
                 Self { state: BuildState::Succeeded, ..self }
             }
@@ -47,6 +57,7 @@ impl Model {
                 attempt: self.attempt + 1,
                 lost: self.lost + 1,
                 lives: self.lives + 1,
+                first: false,
             },
             Input::Retry if matches!(self.state, BuildState::Failed | BuildState::Cancelled) => Self {
                 state: BuildState::Queued,
@@ -54,6 +65,7 @@ impl Model {
                 attempt: self.attempt - self.lost + 3,
                 lost: 0,
                 lives: self.lives + 1,
+                first: false,
             },
             _ => return None,
         })
@@ -62,7 +74,8 @@ impl Model {
 
 fn event(input: Input) -> Event {
     match input {
-        Input::Step => Event::Step { name: "prepare".to_owned(), lease: Duration::from_secs(100) },
+        Input::Prepare => Event::Step { name: FIRST_STEP.to_owned(), lease: Duration::from_secs(100) },
+        Input::Step => Event::Step { name: "setup-1".to_owned(), lease: Duration::from_secs(100) },
         Input::Succeed => Event::Succeed,
         Input::Fail => Event::Fail(failure("setup_failed")),
         Input::Lost => Event::Lost(failure("machine_lost")),
@@ -77,7 +90,10 @@ fn check(before: &Build, model: Model, input: Input, now: i64, counted: &mut i64
     assert_eq!(step.is_ok(), expected.is_some(), "{model:?} and {input:?}");
     let (Ok(step), Some(expected)) = (step, expected) else { return None };
     let next = step.next;
-    let seen = Model { state: next.state, attempt: next.attempt, lost: expected.lost, lives: next.epoch };
+    let first = is_active(next.state) && next.step.as_deref() == Some(FIRST_STEP);
+    let expected = Model { first: expected.first && is_active(next.state), ..expected };
+    let seen =
+        Model { state: next.state, attempt: next.attempt, lost: expected.lost, lives: next.epoch, first };
     assert_eq!(seen, expected, "{model:?} and {input:?}");
     assert_eq!(next.revision, before.revision + 1);
     // Whoever waits or works has an end; what is over has none, and no key.
@@ -85,6 +101,7 @@ fn check(before: &Build, model: Model, input: Input, now: i64, counted: &mut i64
     assert_eq!(next.finished_at.is_some(), !is_active(next.state));
     assert!(is_active(next.state) || next.sealed_key.is_none());
     assert!(next.attempt == before.attempt || next.sealed_key.is_none(), "a new attempt has a new key");
+    assert!(next.epoch == before.epoch || next.sealed_key.is_none(), "a new life has a new key");
     // A new attempt is asked for exactly when one begins to wait.
     let asks = next.attempt != before.attempt;
     assert_eq!(step.run_at.is_some(), asks);
@@ -129,7 +146,7 @@ proptest! {
     #[test]
     fn any_history_follows_the_model(history in prop::collection::vec(0..INPUTS.len(), 0..80)) {
         let mut record = build();
-        let mut model = Model { state: BuildState::Queued, attempt: 1, lost: 0, lives: 1 };
+        let mut model = Model { state: BuildState::Queued, attempt: 1, lost: 0, lives: 1, first: false };
         let mut counted = 1;
         for (now, index) in history.into_iter().enumerate() {
             let now = i64::try_from(now).unwrap();
