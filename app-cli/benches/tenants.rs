@@ -102,6 +102,8 @@ fn change(tenant: u64) -> ChangeSet {
             unsaved: false,
             deadline: None,
             failure: None,
+            sleep_after_s: None,
+            stopped_by: None,
             created_at: at,
             changed_at: at,
             revision: 1,

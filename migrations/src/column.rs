@@ -10,7 +10,7 @@ use burstflare_ports::id::{Id, Kind};
 use burstflare_ports::record::{
     Actor, BuildState, BundleRef, Effect, Failure, Goal, GrantKind, LayerRef, Origin, PackState,
     ReleaseCause, Role, Scope, SecretHash, SessionKeys, SessionState, Sharing, SnapshotKind, SnapshotState,
-    TicketPurpose, TokenKind, VersionSpec, VersionState,
+    StopCause, TicketPurpose, TokenKind, VersionSpec, VersionState,
 };
 use burstflare_ports::text::{DisplayName, Email, Label, Slug};
 use burstflare_ports::time::Timestamp;
@@ -117,6 +117,7 @@ named_columns!(
     Sharing,
     SnapshotKind,
     SnapshotState,
+    StopCause,
     TicketPurpose,
     TokenKind,
     VersionState,

@@ -40,6 +40,7 @@ pub const SHARED: &[Migration] = migrations![
     "0013_packs",
     "0014_snapshot_details",
     "0015_session_lineage",
+    "0016_session_sleep",
 ];
 
 /// What one machine needs besides: its job queue and its workflow journal.

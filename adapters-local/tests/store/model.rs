@@ -163,6 +163,8 @@ fn record(family: Family, (kind, key, text, other, revision): Pick) -> Put {
             unsaved: false,
             deadline: None,
             failure: None,
+            sleep_after_s: None,
+            stopped_by: None,
             created_at,
             changed_at: created_at,
             revision,

@@ -35,6 +35,20 @@ pub enum Session {
         /// The session, by id or name.
         session: String,
     },
+    /// Change its name, its sharing, or when it sleeps by itself.
+    Set {
+        /// The session, by id or name.
+        session: String,
+        /// Another name.
+        #[arg(long)]
+        name: Option<String>,
+        /// Who else may work in it.
+        #[arg(long, value_parser = ["private", "workspace"])]
+        sharing: Option<String>,
+        /// Idle time before it sleeps: 10s, 30m, 2h, 1d, never, or template for what its template says.
+        #[arg(long, value_name = "TIME")]
+        sleep_after: Option<String>,
+    },
     /// Start one. If it is just stopping, that is waited for.
     Start(Steer),
     /// Put one to sleep; its files are kept.
@@ -82,6 +96,19 @@ pub async fn run(context: &Context, command: Session) -> Outcome {
         Session::List(args) => list(context, &args).await,
         Session::Show { session } => {
             let document = context.client()?.json(&Call::get(&["sessions", &session])).await?;
+            context.output.result(&document, || show(&document));
+            Ok(0)
+        }
+        Session::Set { session, name, sharing, sleep_after } => {
+            let wishes = [("name", name), ("sharing", sharing), ("sleep_after", sleep_after)];
+            let body: serde_json::Map<String, Value> =
+                wishes.into_iter().filter_map(|(key, wish)| Some((key.to_owned(), wish?.into()))).collect();
+            if body.is_empty() {
+                return Err(Failure::new(Exit::Usage, "there is nothing to change")
+                    .hint("Name what to change: --name, --sharing or --sleep-after."));
+            }
+            let call = Call::new(Method::PATCH, &["sessions", &session]).json(&Value::Object(body));
+            let document = context.client()?.json(&call).await?;
             context.output.result(&document, || show(&document));
             Ok(0)
         }
@@ -251,6 +278,26 @@ fn show(document: &Value) -> String {
         ("created", field(document, "created_at")),
         ("changed", field(document, "changed_at")),
     ];
+    if !document["stopped_by"].is_null() {
+        pairs.push(("stopped by", field(document, "stopped_by")));
+    }
+    if document["idle"].is_null() {
+        pairs.push(("sleeps after", field(document, "sleep_after")));
+    } else {
+        pairs.push(("sleeps after", field(document, "idle.sleep_after")));
+        pairs.push((
+            "last active",
+            format!("{} ({})", field(document, "idle.since"), field(document, "idle.reason")),
+        ));
+        let busy = document["idle"]["busy"].as_array().into_iter().flatten();
+        let busy: Vec<String> =
+            busy.map(|awake| format!("{} {}", field(awake, "count"), field(awake, "reason"))).collect();
+        pairs.push(if busy.is_empty() {
+            ("sleeps at", field(document, "idle.sleeps_at"))
+        } else {
+            ("held awake", busy.join(", "))
+        });
+    }
     if !document["failure"].is_null() {
         pairs.push(("failure", field(document, "failure.message")));
         pairs.push(("hint", field(document, "failure.hint")));

@@ -34,7 +34,7 @@ pub use page::{ListQuery, Page};
 pub use problem::{Failure, Problem, Warning};
 pub use release::{PromoteRequest, Release};
 pub use server::{Health, Probe, Ready, Runtime, Server};
-pub use session::{CreateSession, RestartRequest, Session};
+pub use session::{Awake, ChangeSession, CreateSession, Idle, RestartRequest, Session};
 pub use snapshot::Snapshot;
 pub use template::{CreateTemplate, Template};
 pub use token::{CreateToken, CreatedToken, Token};

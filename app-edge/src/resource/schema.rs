@@ -4,8 +4,9 @@
 use burstflare_ports::machine::{Enforcement, Isolation};
 use burstflare_ports::record::{
     BuildState, Goal, ReleaseCause, Role, Scope, SessionState, Sharing, SnapshotKind, SnapshotState,
-    TicketPurpose, VersionState,
+    StopCause, TicketPurpose, VersionState,
 };
+use burstflare_ports::wire::Reason;
 use burstflare_ports::wire::files::{Cut, FileKind};
 use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
 use utoipa::openapi::{RefOr, Schema};
@@ -50,6 +51,9 @@ words! {
         Created Starting Running Stopping Sleeping Failed Deleting;
     SharingWord is Sharing named "Sharing": Private Workspace;
     SnapshotKindWord is SnapshotKind named "SnapshotKind": Auto Manual PreRestore;
+    ReasonWord is Reason named "ActivityReason":
+        Start TerminalInput SshInput Preview Exec Files Job Cpu Other;
     SnapshotStateWord is SnapshotState named "SnapshotState": Pending Complete Failed;
+    StopCauseWord is StopCause named "StopCause": Person Idle Server Machine;
     VersionStateWord is VersionState named "VersionState": Draft Building Ready Failed;
 }

@@ -5,7 +5,7 @@ use crate::problem::Refusal;
 use crate::state::EdgeState;
 
 /// What is planned and not there yet. Each answers 501 `not_supported`.
-const PLANNED: [(MethodFilter, &str); 30] = {
+const PLANNED: [(MethodFilter, &str); 29] = {
     const GET: MethodFilter = MethodFilter::GET;
     const POST: MethodFilter = MethodFilter::POST;
     const PUT: MethodFilter = MethodFilter::PUT;
@@ -23,7 +23,6 @@ const PLANNED: [(MethodFilter, &str); 30] = {
         (DELETE, "/api/v1/secrets/{secret}"),
         (PATCH, "/api/v1/templates/{template}"),
         (DELETE, "/api/v1/templates/{template}"),
-        (PATCH, "/api/v1/sessions/{session}"),
         (POST, "/api/v1/sessions/{session}/fork"),
         (GET, "/api/v1/sessions/{session}/terminals"),
         (POST, "/api/v1/sessions/{session}/terminals"),

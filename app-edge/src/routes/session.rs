@@ -3,14 +3,16 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use burstflare_core::ControlPlane;
 use burstflare_core::domain::permission::Action;
-use burstflare_core::service::{List, NewSession};
+use burstflare_core::service::{List, NewSession, SessionChange};
 use burstflare_ports::record::{self, Sharing};
 
 use crate::cursor::Listing;
 use crate::extract::{Authenticated, Json, OptionalJson, Params, created, json, ok};
 use crate::problem::{Answer, Refusal};
 use crate::query::Query;
-use crate::resource::{CreateSession, ListQuery, Page, RestartRequest, Runtime, Session, Warning};
+use crate::resource::{
+    ChangeSession, CreateSession, Idle, ListQuery, Page, RestartRequest, Runtime, Session, Warning,
+};
 use crate::table::{Accepts, Access, Table};
 
 pub(super) fn table(table: Table) -> Table {
@@ -19,6 +21,7 @@ pub(super) fn table(table: Table) -> Table {
         .add(__path_list, read, Accepts::Nothing, list)
         .add(__path_create, Access::Bearer(Action::SessionCreate), Accepts::Json, create)
         .add(__path_show, read, Accepts::Nothing, show)
+        .add(__path_change, Access::Bearer(Action::SessionManage), Accepts::Json, change)
         .add(__path_delete, Access::Bearer(Action::SessionManage), Accepts::Nothing, delete)
         .add(__path_start, control, Accepts::Nothing, start)
         .add(__path_stop, control, Accepts::Nothing, stop)
@@ -73,8 +76,24 @@ async fn show(
 ) -> Answer<Response> {
     let view = plane.session(&caller, &session).await?;
     let mut session = resource(&plane, view.session);
+    session.idle = view.idle.map(Idle::from);
     session.warnings = view.not_supported_yet.into_iter().map(Warning::not_supported_yet).collect();
     ok(&session)
+}
+
+/// Change a session's name, sharing or idle time.
+#[utoipa::path(patch, path = "/api/v1/sessions/{session}", tag = "sessions",
+    params(("session" = String, Path, description = "Id or name of the session")),
+    request_body = ChangeSession, responses((status = 200, body = Session)))]
+async fn change(
+    State(plane): State<ControlPlane>,
+    Authenticated(caller): Authenticated,
+    Params(session): Params<String>,
+    Json(wish): Json<ChangeSession>,
+) -> Answer<Response> {
+    let wish = SessionChange { name: wish.name, sharing: wish.sharing, sleep_after: wish.sleep_after };
+    let session = plane.change_session(&caller, &session, wish).await?;
+    ok(&resource(&plane, session))
 }
 
 /// Delete a session with its files and snapshots. The answer shows it on its way; then it is not found any more.

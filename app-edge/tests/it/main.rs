@@ -5,6 +5,7 @@ mod document;
 mod event;
 mod files;
 mod flow;
+mod idle;
 mod input;
 mod machine;
 mod page;

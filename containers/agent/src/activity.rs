@@ -108,6 +108,7 @@ impl Activity {
             busy,
             cpu_ms: u64::try_from(cpu.as_millis()).unwrap_or(u64::MAX),
             mark,
+            ending: false,
         }
     }
 
@@ -155,7 +156,8 @@ pub(crate) async fn tell(agent: &Arc<Agent>) -> Result<Reply, Refused> {
 pub(crate) async fn judge(agent: &Arc<Agent>) -> Result<wire::Activity, Refused> {
     let activity = Arc::clone(&agent.activity);
     let judging = tokio::task::spawn_blocking(move || activity.judge());
-    judging.await.map_err(|error| Refused::internal(error.to_string()))
+    let judged = judging.await.map_err(|error| Refused::internal(error.to_string()))?;
+    Ok(wire::Activity { ending: agent.children.is_closed(), ..judged })
 }
 
 /// Looks at the processor once a minute while processes of the user live, so that a burst of work counts although

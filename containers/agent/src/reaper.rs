@@ -98,6 +98,11 @@ impl Children {
         table.closed
     }
 
+    /// Whether no more processes are started.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.table().closed
+    }
+
     /// The processes that we started.
     pub(crate) fn alive(&self) -> Vec<Pid> {
         self.table().waiting.keys().filter_map(|raw| Pid::from_raw(*raw)).collect()

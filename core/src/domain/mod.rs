@@ -3,6 +3,7 @@
 pub mod build;
 pub mod bundle;
 pub(crate) mod id_order;
+pub mod idle;
 pub mod manifest;
 pub mod permission;
 pub mod plan;

@@ -25,6 +25,8 @@ pub struct Plan {
     pub snapshot: u64,
     /// How long one setup step may take.
     pub step: Duration,
+    /// The longest idle time before a session sleeps; none where it may stay awake for good.
+    pub idle: Option<Duration>,
 }
 
 const MIB: u64 = 1 << 20;
@@ -42,6 +44,7 @@ pub const LOCAL: Plan = Plan {
     auto_snapshots: 2,
     snapshot: 64 * GIB,
     step: Duration::from_secs(3600),
+    idle: None,
 };
 
 /// A shared deployment's default.
@@ -56,6 +59,7 @@ pub const STANDARD: Plan = Plan {
     auto_snapshots: 2,
     snapshot: 16 * GIB,
     step: Duration::from_secs(1800),
+    idle: Some(Duration::from_secs(24 * 3600)),
 };
 
 /// Small enough for tests to reach every limit.
@@ -70,6 +74,7 @@ pub const TINY: Plan = Plan {
     auto_snapshots: 1,
     snapshot: 64 * MIB,
     step: Duration::from_secs(60),
+    idle: Some(Duration::from_secs(3600)),
 };
 
 /// A plan by name. A name that is no longer known has the limits of [`TINY`]: a mistake must not widen anything.

@@ -1,7 +1,7 @@
 //! The session's state machine.
 //!
 //! ```text
-//! created ──start──▶ starting ──started──▶ running ──stop──▶ stopping ──stopped──▶ sleeping ──start──▶ starting
+//! created ──start──▶ starting ──started──▶ running ──stop, idle──▶ stopping ──stopped──▶ sleeping ──start──▶ starting
 //!                       │                     └──machine lost──▶ sleeping
 //!                       └──start failed──▶ failed ──start──▶ starting         (any) ──delete──▶ deleting ──▶ gone
 //! ```
@@ -12,7 +12,7 @@
 use std::time::Duration;
 
 use burstflare_ports::id::Id;
-use burstflare_ports::record::{Failure, Goal, Session, SessionState, Snapshot};
+use burstflare_ports::record::{Failure, Goal, Session, SessionState, Snapshot, StopCause};
 use burstflare_ports::time::Timestamp;
 
 /// How long a start may take, restoring included.
@@ -31,6 +31,8 @@ pub enum Event {
     Start,
     /// Somebody wants it to sleep.
     Stop,
+    /// Nobody has done anything in it for its idle time, and its agent has let go of everything.
+    Idle,
     /// Somebody wants it to sleep now, without snapshot and orderly end.
     ForceStop,
     /// Somebody wants a machine of a new life.
@@ -59,6 +61,7 @@ impl Event {
         match self {
             Self::Start => "start",
             Self::Stop => "stop",
+            Self::Idle => "idle",
             Self::ForceStop => "force-stop",
             Self::Restart => "restart",
             Self::Delete => "delete",
@@ -128,6 +131,10 @@ pub fn apply(session: &Session, event: &Event, now: Timestamp) -> Result<Transit
         (Stopping, Event::Start | Event::Restart) => next.goal = Goal::Run,
 
         (Runs, Event::Stop) => begin_stop(&mut next, Goal::Sleep, now),
+        (Runs, Event::Idle) => {
+            begin_stop(&mut next, Goal::Sleep, now);
+            next.stopped_by = Some(StopCause::Idle);
+        }
         (Runs, Event::Restart) => begin_stop(&mut next, Goal::Run, now),
         // Nobody has worked on a machine that is still being started, and its disk may not be restored yet: a
         // snapshot of it could replace a whole one by half of it. It is ended as it is.
@@ -181,6 +188,7 @@ pub fn apply(session: &Session, event: &Event, now: Timestamp) -> Result<Transit
             enter(&mut next, Sleeping, now);
             next.goal = Goal::Sleep;
             next.failure = Some(failure.clone());
+            next.stopped_by = Some(StopCause::Machine);
         }
         _ => return Err(illegal),
     }
@@ -201,6 +209,7 @@ fn begin_start(next: &mut Session, now: Timestamp) {
     next.goal = Goal::Run;
     next.force = false;
     next.failure = None;
+    next.stopped_by = None;
     next.epoch += 1;
     // A new disk has a new name. Where the runtime finds unasked that it needs one, the actor names it.
     if next.restore.is_some() || next.disk == 0 {
@@ -212,6 +221,7 @@ fn begin_start(next: &mut Session, now: Timestamp) {
 fn begin_stop(next: &mut Session, goal: Goal, now: Timestamp) {
     enter(next, SessionState::Stopping, now);
     next.goal = goal;
+    next.stopped_by = Some(StopCause::Person);
     next.deadline = Some(now.after(STOP_DEADLINE));
 }
 

@@ -8,7 +8,8 @@ use burstflare_ports::stream::{Body, ByteStream};
 use burstflare_ports::wire::frame::Decoder;
 use burstflare_ports::wire::tree::Summary;
 use burstflare_ports::wire::{
-    ExecRequest, OLDEST_PROTOCOL, PROTOCOL, Ready, Refusal, Shutdown, UNKNOWN_CALL, UNKNOWN_CALL_MESSAGE,
+    Activity, ExecRequest, OLDEST_PROTOCOL, PROTOCOL, Quiesce, Ready, Refusal, Shutdown, UNKNOWN_CALL,
+    UNKNOWN_CALL_MESSAGE,
 };
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
@@ -111,6 +112,27 @@ impl ControlPlane {
         self.agent_done(target, call(Method::POST, "/v1/hooks/start", Body::empty())?, QUICK).await
     }
 
+    /// When the user was last active, as the agent judges it.
+    pub(super) async fn agent_activity(
+        &self,
+        target: &AgentTarget,
+        deadline: Duration,
+    ) -> PortResult<Activity> {
+        self.agent_json(target, call(Method::GET, "/v1/activity", Body::empty())?, deadline).await
+    }
+
+    /// As [`Self::agent_quiesce`], unless something has happened since `mark`: then nothing is ended, and the
+    /// answer is a `Conflict`.
+    pub(super) async fn agent_quiesce_idle(
+        &self,
+        target: &AgentTarget,
+        grace: Duration,
+        mark: u64,
+    ) -> PortResult<()> {
+        let wish = Quiesce { if_idle_since: Some(mark), grace_ms: shutdown(grace).grace_ms };
+        self.agent_done(target, with_json(Method::POST, "/v1/quiesce", &wish)?, grace + LONG).await
+    }
+
     /// Ends the user's processes and flushes; the agent stays.
     pub(super) async fn agent_quiesce(&self, target: &AgentTarget, grace: Duration) -> PortResult<()> {
         let request = with_json(Method::POST, "/v1/quiesce", &shutdown(grace))?;
@@ -191,6 +213,7 @@ async fn checked(response: Response<Body>) -> PortResult<Response<Body>> {
         StatusCode::UNPROCESSABLE_ENTITY => ErrorKind::Corrupt,
         StatusCode::UNAUTHORIZED => ErrorKind::Denied,
         StatusCode::NOT_FOUND => ErrorKind::NotFound,
+        StatusCode::CONFLICT if code == Some("busy") => ErrorKind::Conflict,
         StatusCode::CONFLICT => ErrorKind::Stale,
         StatusCode::PAYLOAD_TOO_LARGE => ErrorKind::TooLarge,
         StatusCode::INSUFFICIENT_STORAGE => ErrorKind::Full,

@@ -12,6 +12,7 @@ mod build_step;
 mod caller;
 mod event;
 mod files;
+mod idle;
 mod outbox;
 mod paging;
 mod reconcile;
@@ -55,9 +56,10 @@ pub use build_log::LogPart;
 pub use caller::Caller;
 pub use event::EventPage;
 pub use files::{FILE_LIMIT, FileAnswer, ReadFile, SearchFiles, WriteFile};
+pub use idle::Idle;
 pub use paging::{List, PageQuery};
 pub use reconcile::{Report, StuckItem};
-pub use session::{NewSession, SessionView};
+pub use session::{NewSession, SessionChange, SessionView};
 pub use stay::{End, Stay};
 pub use template::TemplateView;
 pub use token::NewToken;
@@ -139,6 +141,7 @@ struct Inner {
     sealer: Sealer,
     ids: IdOrder,
     stays: Arc<stay::Stays>,
+    idle: idle::IdleMemory,
 }
 
 /// How often a decision is taken again after somebody else's commit.
@@ -150,7 +153,14 @@ impl ControlPlane {
     pub fn new(ports: Ports, config: Config) -> Self {
         let sealer = Sealer::new(config.master_key.clone());
         Self {
-            inner: Arc::new(Inner { ports, config, sealer, ids: IdOrder::default(), stays: Arc::default() }),
+            inner: Arc::new(Inner {
+                ports,
+                config,
+                sealer,
+                ids: IdOrder::default(),
+                stays: Arc::default(),
+                idle: idle::IdleMemory::default(),
+            }),
         }
     }
 

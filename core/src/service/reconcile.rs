@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use burstflare_ports::error::{ErrorKind, PortResult};
 use burstflare_ports::machine::{MachineOwner, MachineStatus};
-use burstflare_ports::record::{BuildState, Effect, SessionState};
+use burstflare_ports::record::{BuildState, Effect, SessionState, StopCause};
 use burstflare_ports::workflow::Run;
 
 use super::ControlPlane;
@@ -237,12 +237,13 @@ impl ControlPlane {
             let Some(record) = self.store().session(session.workspace, session.id).await? else {
                 return Ok((None, ()));
             };
-            let Ok(step) = self.step(&record, &crate::domain::session::Event::Stop) else {
+            let Ok(mut step) = self.step(&record, &crate::domain::session::Event::Stop) else {
                 return Ok((None, ()));
             };
             if !step.changed {
                 return Ok((None, ()));
             }
+            step.next.stopped_by = Some(StopCause::Server);
             let mut change = self.session_change(&record, &step, 0);
             change.audit.push(self.system_audit(
                 record.workspace,

@@ -11,11 +11,12 @@ use burstflare_ports::text::Slug;
 use serde_json::json;
 
 use super::paging::list;
-use super::{Caller, ControlPlane, List, PageQuery};
+use super::{Caller, ControlPlane, Idle, List, PageQuery};
+use crate::domain::manifest::{ManifestLimits, SleepAfter};
 use crate::domain::permission::{Action, Relation};
 use crate::domain::session::{self as rules, Event, Running, Transition};
 use crate::domain::ssh_key;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 /// A wish for a session.
 #[derive(Debug, Clone)]
@@ -28,6 +29,17 @@ pub struct NewSession {
     pub sharing: Sharing,
 }
 
+/// What is to change about a session; what is absent stays.
+#[derive(Debug, Clone, Default)]
+pub struct SessionChange {
+    /// A new name.
+    pub name: Option<Slug>,
+    /// Who else may work in it.
+    pub sharing: Option<Sharing>,
+    /// Idle time before sleep: as in a manifest, or `template` for what the template says.
+    pub sleep_after: Option<String>,
+}
+
 /// A session and what its version's manifest has to say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionView {
@@ -35,6 +47,8 @@ pub struct SessionView {
     pub session: Session,
     /// Manifest keys that have no effect yet, each with a sentence.
     pub not_supported_yet: Vec<String>,
+    /// How idle it is, where it runs and its agent answers.
+    pub idle: Option<Idle>,
 }
 
 impl ControlPlane {
@@ -104,6 +118,8 @@ impl ControlPlane {
             unsaved: false,
             deadline: None,
             failure: None,
+            sleep_after_s: None,
+            stopped_by: None,
             created_at: now,
             changed_at: now,
             revision: 0,
@@ -155,7 +171,8 @@ impl ControlPlane {
         caller.may(Action::Read, Relation::Own)?;
         let session = self.find_session(caller.workspace.id, reference).await?;
         let version = self.store().version(session.workspace, session.version).await?;
-        Ok(SessionView { session, not_supported_yet: warnings(version) })
+        let idle = self.idle_of(caller, &session, version.as_ref()).await;
+        Ok(SessionView { session, not_supported_yet: warnings(version), idle })
     }
 
     /// Wants a running machine. A stop that is under way is waited for.
@@ -188,6 +205,59 @@ impl ControlPlane {
     /// `session_deleting`, `quota_exceeded`.
     pub async fn restart_session(&self, caller: &Caller, reference: &str) -> Result<Session> {
         self.steer_session(caller, reference, &Event::Restart, Action::SessionControl).await
+    }
+
+    /// Changes name, sharing or idle time.
+    ///
+    /// # Errors
+    /// `name_taken`, `session_deleting`, `plan_sleeps`, `Invalid` for what is no idle time.
+    pub async fn change_session(
+        &self,
+        caller: &Caller,
+        reference: &str,
+        wish: SessionChange,
+    ) -> Result<Session> {
+        let sleep_after_s = wish.sleep_after.as_deref().map(|text| idle_time(text, caller)).transpose()?;
+        let wish = &wish;
+        self.commit_decided(|| async move {
+            let session = self.find_session(caller.workspace.id, reference).await?;
+            caller.may_session(Action::SessionManage, &session)?;
+            if session.state == SessionState::Deleting {
+                return Err(deleting(session.state));
+            }
+            let mut next = session.clone();
+            next.name.clone_from(wish.name.as_ref().unwrap_or(&session.name));
+            next.sharing = wish.sharing.unwrap_or(session.sharing);
+            next.sleep_after_s = sleep_after_s.unwrap_or(session.sleep_after_s);
+            if next == session {
+                return Ok((None, next));
+            }
+            next.revision += 1;
+            let mut change = ChangeSet::new(Family::Workspace(session.workspace));
+            change.guards.push(Guard::Revision(Key::Session(session.id), session.revision));
+            if next.name != session.name {
+                change.guards.push(Guard::Free(Unique::SessionName(next.name.clone())));
+            }
+            if rules::work(&next, self.now()) == rules::Work::Watch {
+                // It may sleep earlier now than its actor has in mind.
+                change.outbox.push((Effect::WakeSession { session: session.id }, self.now()));
+            }
+            change.events.push(Notice {
+                kind: "session.changed".to_owned(),
+                subject: session.id.to_string(),
+                data: settings(&next),
+                at: self.now(),
+            });
+            change.audit.push(caller.audit(
+                self,
+                "session.change",
+                session.id,
+                json!({ "from": settings(&session), "to": settings(&next) }),
+            ));
+            change.puts.push(Put::Session(next.clone()));
+            Ok((Some(change), next))
+        })
+        .await
     }
 
     /// Wants the session gone, with its files and snapshots.
@@ -227,13 +297,7 @@ impl ControlPlane {
 
     /// A transition, with a fresh agent key where a new life begins.
     pub(super) fn step(&self, session: &Session, event: &Event) -> Result<Transition> {
-        let mut step = rules::apply(session, event, self.now()).map_err(|illegal| {
-            Error::conflict(
-                "session_deleting",
-                format!("The session is {:?}.", illegal.from).to_lowercase(),
-                "Make a new one with `flare session up`.",
-            )
-        })?;
+        let mut step = rules::apply(session, event, self.now()).map_err(|illegal| deleting(illegal.from))?;
         if step.next.epoch != session.epoch {
             let key = STANDARD.encode(self.random::<32>()?);
             step.next.keys.agent =
@@ -279,8 +343,55 @@ impl ControlPlane {
     }
 }
 
+fn deleting(state: SessionState) -> Error {
+    Error::conflict(
+        "session_deleting",
+        format!("The session is {state:?}.").to_lowercase(),
+        "Make a new one with `flare session up`.",
+    )
+}
+
+fn settings(session: &Session) -> serde_json::Value {
+    json!({ "name": session.name, "sharing": session.sharing, "sleep_after_s": session.sleep_after_s })
+}
+
+/// An idle time as a session keeps it: seconds, 0 for never, nothing for what the template says.
+fn idle_time(text: &str, caller: &Caller) -> Result<Option<u64>> {
+    if text == "template" {
+        return Ok(None);
+    }
+    let wanted: SleepAfter =
+        text.parse().map_err(|error| Error::invalid("sleep_after", format!("`sleep_after` {error}.")))?;
+    let most = caller.plan().idle.map(|most| most.as_secs());
+    let (least, longest) = ManifestLimits::default().sleep_s;
+    match (wanted, most) {
+        (SleepAfter::Never, None) => Ok(Some(0)),
+        (SleepAfter::Seconds(seconds), _) if !(least..=longest).contains(&seconds) => {
+            let (least, longest) = (SleepAfter::Seconds(least), SleepAfter::Seconds(longest));
+            Err(Error::invalid(
+                "sleep_after",
+                format!("`sleep_after` has to be between {least} and {longest}, or \"never\"."),
+            ))
+        }
+        (SleepAfter::Seconds(seconds), most) if most.is_none_or(|most| seconds <= most) => Ok(Some(seconds)),
+        (_, most) => Err(Error::new(
+            Kind::Limited,
+            "plan_sleeps",
+            format!(
+                "The workspace's plan lets a session be idle for {} at most.",
+                SleepAfter::Seconds(most.unwrap_or_default())
+            ),
+            "Choose a shorter idle time, or ask for a larger plan.",
+        )),
+    }
+}
+
 fn warnings(version: Option<Version>) -> Vec<String> {
-    version.and_then(|version| version.spec).map(|spec| spec.not_supported_yet).unwrap_or_default()
+    let mut warnings =
+        version.and_then(|version| version.spec).map(|spec| spec.not_supported_yet).unwrap_or_default();
+    // Of a version that was built when this was so.
+    warnings.retain(|warning| !warning.starts_with("`sleep_after`"));
+    warnings
 }
 
 pub(super) fn state_event(session: &Session) -> Notice {
@@ -293,6 +404,7 @@ pub(super) fn state_event(session: &Session) -> Notice {
             "goal": session.goal,
             "epoch": session.epoch,
             "failure": session.failure,
+            "stopped_by": session.stopped_by,
         }),
         at: session.changed_at,
     }

@@ -13,7 +13,8 @@ use burstflare_ports::error::{ErrorKind, PortError, PortResult, Retry};
 use burstflare_ports::id::Id;
 use burstflare_ports::machine::{AgentTarget, DiskPlan, DiskState, MachineKey, MachineOwner, MachineSpec};
 use burstflare_ports::record::{
-    Effect, Event as Notice, Failure, Goal, LayerRef, Session, Snapshot, SnapshotKind, VersionSpec, Workspace,
+    Effect, Event as Notice, Failure, Goal, LayerRef, Session, SessionState, Snapshot, SnapshotKind,
+    VersionSpec, Workspace,
 };
 use burstflare_ports::secret::Secret;
 use burstflare_ports::store::{Bump, ChangeSet, CommitError, Counter, Family, Guard, Key};
@@ -23,6 +24,7 @@ use futures_util::pin_mut;
 use serde_json::json;
 
 use super::boot::boot;
+use super::idle::IdleLook;
 use super::session::{key_place, seed_place};
 use super::{ATTEMPTS, ControlPlane, failure, into_port};
 use crate::domain::plan;
@@ -40,12 +42,24 @@ const LOOK: Duration = Duration::from_secs(2);
 /// Transitions of one look; a session that wants more is looked at again.
 const STEPS: usize = 8;
 
+/// What a look at a running machine found.
+enum Watched {
+    /// This.
+    Happened(Event),
+    /// Nothing; look again at this moment.
+    Until(Timestamp),
+}
+
 #[async_trait]
 impl SessionActor for ControlPlane {
     async fn tend(&self, workspace: Id<Workspace>, session: Id<Session>) -> PortResult<Option<Timestamp>> {
         for _ in 0..STEPS {
             let Some(record) = self.store().session(workspace, session).await? else { return Ok(None) };
-            let event = match rules::work(&record, self.now()) {
+            let work = rules::work(&record, self.now());
+            if work != Work::Watch {
+                self.inner.idle.forget(record.id);
+            }
+            let event = match work {
                 Work::Rest => return Ok(None),
                 Work::BeginStart => Event::Start,
                 Work::BringUp => match self.while_wanted(&record, self.bring_up(&record)).await? {
@@ -63,8 +77,8 @@ impl SessionActor for ControlPlane {
                     continue;
                 }
                 Work::Watch => match self.watch(&record).await? {
-                    Some(event) => event,
-                    None => return Ok(Some(self.now().after(WATCH))),
+                    Watched::Happened(event) => event,
+                    Watched::Until(next) => return Ok(Some(next)),
                 },
             };
             self.record_outcome(&record, &event).await?;
@@ -119,6 +133,9 @@ impl ControlPlane {
             let step = self.step(&fresh, event).map_err(into_port)?;
             let plan = self.session_plan(&fresh).await?;
             let mut change = self.session_change(&fresh, &step, plan.running);
+            if step.next.state == SessionState::Sleeping {
+                change.events.push(slept(&step.next));
+            }
             // The actor is looking already: it need not be woken for what it does next itself.
             change.outbox.clear();
             change.audit.push(self.system_audit(
@@ -157,7 +174,7 @@ impl ControlPlane {
         }
     }
 
-    async fn session_plan(&self, session: &Session) -> PortResult<plan::Plan> {
+    pub(super) async fn session_plan(&self, session: &Session) -> PortResult<plan::Plan> {
         let workspace = self.store().workspace(session.workspace).await?;
         Ok(plan::by_name(workspace.as_ref().map_or("", |found| &found.plan)))
     }
@@ -294,16 +311,20 @@ impl ControlPlane {
         Ok(Event::Stopped { snapshot: None, failure })
     }
 
-    async fn watch(&self, session: &Session) -> PortResult<Option<Event>> {
+    async fn watch(&self, session: &Session) -> PortResult<Watched> {
         let status = self.ports().runtime.inspect(machine_of(session)).await?;
         let alive = status.is_some_and(|status| status.alive && status.epoch == session.epoch);
-        Ok((!alive).then(|| {
-            Event::MachineLost(failure(
+        if !alive {
+            return Ok(Watched::Happened(Event::MachineLost(failure(
                 "machine_lost",
                 "Its machine ended by itself.",
                 "Its files are on its disk: start it again.",
-            ))
-        }))
+            ))));
+        }
+        Ok(match self.look_for_idleness(session).await? {
+            IdleLook::Sleep => Watched::Happened(Event::Idle),
+            IdleLook::Awake(until) => Watched::Until(until.min(self.now().after(WATCH))),
+        })
     }
 
     /// Removes machine, disk and records. The blobs go by the outbox of the same commit.
@@ -362,6 +383,16 @@ impl ControlPlane {
     /// Whether a stop still has half of its time.
     fn has_time(&self, session: &Session) -> bool {
         session.deadline.is_some_and(|deadline| deadline.before(rules::STOP_DEADLINE / 2) > self.now())
+    }
+}
+
+/// Tells whoever listens that a session sleeps, and what put it to sleep.
+fn slept(session: &Session) -> Notice {
+    Notice {
+        kind: "session.slept".to_owned(),
+        subject: session.id.to_string(),
+        data: json!({ "name": session.name, "reason": session.stopped_by }),
+        at: session.changed_at,
     }
 }
 

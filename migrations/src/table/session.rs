@@ -9,7 +9,8 @@ table! {
     Session in "sessions", key [workspace, id],
     columns [
         name, template, release, version, owner, sharing, state, goal, epoch, keys, ssh_host_key, force, snapshot,
-        restore, lineage, forked_from, disk, saved_at, unsaved, deadline, failure, created_at, changed_at, revision
+        restore, lineage, forked_from, disk, saved_at, unsaved, deadline, failure, sleep_after_s, stopped_by,
+        created_at, changed_at, revision
     ]
     {
         SESSION = "workspace = ? AND id = ?";

@@ -293,6 +293,8 @@ impl World {
             unsaved: false,
             deadline: None,
             failure: None,
+            sleep_after_s: None,
+            stopped_by: None,
             created_at: NOON,
             changed_at: NOON,
             revision: 1,

@@ -27,7 +27,7 @@ pub use event::{Event, StoredEvent};
 pub use outbox::{Effect, StoredEffect};
 pub use pack::{Pack, PackState};
 pub use release::{Release, ReleaseCause};
-pub use session::{Failure, Goal, Session, SessionKeys, SessionState, Sharing};
+pub use session::{Failure, Goal, Session, SessionKeys, SessionState, Sharing, StopCause};
 pub use snapshot::{SharedPacks, Snapshot, SnapshotKind, SnapshotPack, SnapshotState};
 pub use template::{BundleRef, PortSpec, Template, Version, VersionSpec, VersionState, Visibility};
 pub use workspace::{Membership, Role, User, Workspace};

@@ -48,6 +48,20 @@ pub enum Sharing {
     Workspace,
 }
 
+/// What put a session to sleep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StopCause {
+    /// Somebody asked for it.
+    Person,
+    /// Nobody did anything in it for its idle time.
+    Idle,
+    /// The server ended in an orderly way.
+    Server,
+    /// Its machine ended by itself.
+    Machine,
+}
+
 /// Why something failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
@@ -118,6 +132,10 @@ pub struct Session {
     pub deadline: Option<Timestamp>,
     /// Why it failed.
     pub failure: Option<Failure>,
+    /// Idle time before it sleeps, in seconds, and 0 for never; absent: what its version says.
+    pub sleep_after_s: Option<u64>,
+    /// What ended its last machine; absent while it has one.
+    pub stopped_by: Option<StopCause>,
     /// When it was made.
     pub created_at: Timestamp,
     /// When the state changed last.

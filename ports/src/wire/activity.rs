@@ -49,6 +49,9 @@ pub struct Activity {
     pub cpu_ms: u64,
     /// Names the last activity; see [`Quiesce::if_idle_since`].
     pub mark: u64,
+    /// Whether the machine was told to end its processes already: nothing is started in it any more.
+    #[serde(default)]
+    pub ending: bool,
 }
 
 /// Ends the user's processes.

@@ -135,8 +135,9 @@ fn activity() {
             busy: vec![Busy { reason: Reason::Job, count: 2 }],
             cpu_ms: 40,
             mark: 77,
+            ending: false,
         },
-        r#"{"last_active_ms_ago":1500,"reason":"ssh_input","busy":[{"reason":"job","count":2}],"cpu_ms":40,"mark":77}"#,
+        r#"{"last_active_ms_ago":1500,"reason":"ssh_input","busy":[{"reason":"job","count":2}],"cpu_ms":40,"mark":77,"ending":false}"#,
     );
 }
 

@@ -89,7 +89,7 @@ impl Default for ManifestLimits {
             memory: (64 << 20, 1 << 40),
             disk: (64 << 20, 16 << 40),
             cpu_millis: (100, 64_000),
-            sleep_s: (60, 7 * 24 * 3600),
+            sleep_s: (10, 7 * 24 * 3600),
         }
     }
 }
@@ -164,13 +164,7 @@ fn read(reader: &mut Reader<'_>, root: &DeTable<'_>, limits: &ManifestLimits) ->
     });
     let sleep_after_s = match table.get("sleep_after") {
         None => Some(DEFAULT_SLEEP_S),
-        Some(entry) => {
-            not_supported_yet.push(
-                "`sleep_after` is kept and has no effect yet: sessions do not go to sleep by themselves."
-                    .to_owned(),
-            );
-            sleep::read(reader, &entry, limits)
-        }
+        Some(entry) => sleep::read(reader, &entry, limits),
     };
     let persist = persist::read(reader, table.get("persist"), limits);
     if !persist.iter().eq(ROOTS.iter()) {

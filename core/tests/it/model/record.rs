@@ -45,6 +45,8 @@ pub(super) fn session() -> Session {
         unsaved: false,
         deadline: None,
         failure: None,
+        sleep_after_s: None,
+        stopped_by: None,
         created_at: at(0),
         changed_at: at(0),
         revision: 1,

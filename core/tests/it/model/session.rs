@@ -1,25 +1,25 @@
 //! The session machine against a table of what each event makes of each state.
 
 use burstflare_core::domain::session::{Event, Running, Work, apply, has_machine, work};
-use burstflare_ports::record::{Goal, Session, SessionState};
+use burstflare_ports::record::{Goal, Session, SessionState, StopCause};
 use proptest::prelude::*;
 
 use super::record::{at, failure, id, session};
 
 /// An event without its details; `s`tart, s`t`op, `f`orce-stop, `r`estart, `d`elete, `u`p, `x` start failed,
-/// `z` stopped, `l`ost.
-const EVENTS: [char; 9] = ['s', 't', 'f', 'r', 'd', 'u', 'x', 'z', 'l'];
+/// `z` stopped, `l`ost, `i`dle.
+const EVENTS: [char; 10] = ['s', 't', 'f', 'r', 'd', 'u', 'x', 'z', 'l', 'i'];
 
 /// A row a state, a column an event as above. A letter is the state that comes: `C`reated, `U`p is starting, `R`unning,
 /// `D`own is stopping, `S`leeping, `F`ailed, `X` deleting; `.` is illegal.
 const TABLE: [(SessionState, &str); 7] = [
-    (SessionState::Created, "UCCUX...."),
-    (SessionState::Starting, "UDDDXRF.."),
-    (SessionState::Running, "RDDDX...S"),
-    (SessionState::Stopping, "DDDDX..S."),
-    (SessionState::Sleeping, "USSUX...."),
-    (SessionState::Failed, "UFFUX...."),
-    (SessionState::Deleting, "....X...."),
+    (SessionState::Created, "UCCUX....."),
+    (SessionState::Starting, "UDDDXRF..."),
+    (SessionState::Running, "RDDDX...SD"),
+    (SessionState::Stopping, "DDDDX..S.."),
+    (SessionState::Sleeping, "USSUX....."),
+    (SessionState::Failed, "UFFUX....."),
+    (SessionState::Deleting, "....X....."),
 ];
 
 fn letter(state: SessionState) -> char {
@@ -44,6 +44,7 @@ fn event(letter: char) -> Event {
         'u' => Event::Started,
         'x' => Event::StartFailed(failure("start_timeout")),
         'z' => Event::Stopped { snapshot: Some(id(9)), failure: None },
+        'i' => Event::Idle,
         _ => Event::MachineLost(failure("machine_lost")),
     }
 }
@@ -58,7 +59,7 @@ fn expected(state: SessionState, event: char) -> char {
 fn wanted(state: SessionState, event: char) -> Option<Goal> {
     match event {
         's' | 'r' => Some(Goal::Run),
-        't' | 'f' | 'x' | 'l' => Some(Goal::Sleep),
+        't' | 'f' | 'x' | 'l' | 'i' => Some(Goal::Sleep),
         'd' => Some(Goal::Delete),
         _ if state == SessionState::Deleting => Some(Goal::Delete),
         _ => None,
@@ -102,6 +103,15 @@ fn step(before: &Session, letter_of: char, now: i64, machines: &mut i64) -> Sess
         assert!(!next.force || next.state == SessionState::Deleting, "{:?} after {letter_of}", before.state);
     }
     assert!(next.snapshot == before.snapshot || matches!(letter_of, 'z' | 'u'));
+    // It is said what ended a machine, from the moment it is decided until the next one begins.
+    let expected = match (letter(next.state), before.state, letter_of) {
+        ('U', ..) => None,
+        ('D', SessionState::Starting | SessionState::Running, 'i') => Some(StopCause::Idle),
+        ('D', SessionState::Starting | SessionState::Running, _) => Some(StopCause::Person),
+        (.., 'l') => Some(StopCause::Machine),
+        _ => before.stopped_by,
+    };
+    assert_eq!(next.stopped_by, expected, "{:?} after {letter_of}", before.state);
     next
 }
 

@@ -9,7 +9,9 @@ use burstflare_ports::error::{ErrorKind, PortResult};
 use burstflare_ports::machine::{AgentLink, AgentTarget};
 use burstflare_ports::stream::{Body, ByteStream};
 use burstflare_ports::wire::tree::{Digest, Entry, Kind, Summary};
-use burstflare_ports::wire::{ExecOutput, ExecRequest, PROTOCOL, Ready, frame};
+use burstflare_ports::wire::{
+    ACTIVITY, Activity, Busy, ExecOutput, ExecRequest, PROTOCOL, Quiesce, Ready, Reason, Refusal, frame,
+};
 use bytes::Bytes;
 use futures_util::stream;
 use http::{Request, Response, StatusCode};
@@ -91,7 +93,7 @@ impl Machines {
             ("GET", "/ready") => json(&Ready {
                 protocol: PROTOCOL,
                 oldest_protocol: 1,
-                capabilities: Vec::new(),
+                capabilities: vec![ACTIVITY.to_owned()],
                 machine: target.machine.owner.to_string(),
                 epoch: target.epoch,
                 ssh_host_key: String::new(),
@@ -134,7 +136,18 @@ impl Machines {
                     summary(files)
                 })?)
             }
+            ("GET", "/v1/activity") => json(&self.activity(target)?),
             ("POST", "/v1/quiesce") => {
+                let bytes = body.collect(1 << 20, "quiesce").await?;
+                let wish: Quiesce = serde_json::from_slice(&bytes).unwrap();
+                let now = self.activity(target)?;
+                if wish.if_idle_since.is_some_and(|mark| !now.ending && now.mark > mark) {
+                    self.faults.count("activity before the sleep");
+                    return refused(StatusCode::CONFLICT, "busy");
+                }
+                if wish.if_idle_since.is_some() {
+                    self.faults.count("idle");
+                }
                 self.on_live(target, |live| live.iter_mut().for_each(|live| live.quiet = true));
                 answer(StatusCode::NO_CONTENT, Body::empty())
             }
@@ -147,10 +160,43 @@ impl Machines {
         }
     }
 
+    fn activity(&self, target: &AgentTarget) -> PortResult<Activity> {
+        let now = self.faults.clock.now();
+        let mut all = self.all.lock().unwrap();
+        let live = all.get_mut(&target.machine).and_then(|machine| machine.live.as_mut());
+        let live = live.ok_or_else(|| problem(ErrorKind::Unavailable, "the machine is gone"))?;
+        if live.commands > 0 {
+            live.active_at = now;
+        }
+        let busy = Busy { reason: Reason::Exec, count: live.commands };
+        Ok(Activity {
+            last_active_ms_ago: u64::try_from(now.since(live.active_at).as_millis()).unwrap(),
+            reason: Reason::Exec,
+            busy: Some(busy).filter(|busy| busy.count > 0).into_iter().collect(),
+            cpu_ms: 0,
+            mark: u64::try_from(live.active_at.millis()).unwrap(),
+            ending: live.quiet,
+        })
+    }
+
+    /// Somebody does something: a command begins (1) or ends (-1).
+    fn on_command(&self, target: &AgentTarget, change: i32) {
+        let now = self.faults.clock.now();
+        let mut all = self.all.lock().unwrap();
+        let live = all.get_mut(&target.machine).and_then(|machine| machine.live.as_mut());
+        if let Some(live) = live.filter(|live| live.key == *target.key.expose()) {
+            live.commands = live.commands.saturating_add_signed(change);
+            live.active_at = now;
+        }
+    }
+
     /// A command: it takes a while, has its effect, and says how it ended, unless the connection breaks first.
     fn exec(&self, target: AgentTarget, request: ExecRequest) -> ByteStream {
         let machines = self.clone();
+        machines.on_command(&target, 1);
+        let ends = Ends(machines.clone(), target.clone());
         Box::pin(stream::once(async move {
+            let _ends = ends;
             step_aside().await;
             let wait = machines.faults.rng.below(50);
             machines.faults.clock.sleep(Duration::from_millis(wait as u64)).await;
@@ -209,6 +255,15 @@ impl Machines {
     }
 }
 
+/// Tells the machine that a command has ended, also where nobody waited for it.
+struct Ends(Machines, AgentTarget);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.on_command(&self.1, -1);
+    }
+}
+
 fn run(files: &mut Files, request: &ExecRequest) -> Vec<ExecOutput> {
     let words: Vec<&str> = match request.argv.last() {
         Some(line) if request.argv[0] == "sh" => line.split(' ').collect(),
@@ -252,6 +307,11 @@ pub(super) fn unpack(archive: &[u8]) -> PortResult<Files> {
 /// The files that a snapshot's or layer's archive holds.
 pub(super) fn archived(archive: &[u8]) -> Option<Files> {
     unpack(archive).ok()
+}
+
+fn refused(status: StatusCode, code: &str) -> PortResult<Response<Body>> {
+    let refusal = Refusal { code: code.to_owned(), message: code.to_owned() };
+    answer(status, Body::Full(serde_json::to_vec(&refusal).unwrap().into()))
 }
 
 fn answer(status: StatusCode, body: Body) -> PortResult<Response<Body>> {

@@ -7,8 +7,8 @@ use burstflare_core::domain::session::has_machine;
 use burstflare_ports::id::Id;
 use burstflare_ports::machine::{MachineKey, MachineOwner};
 use burstflare_ports::record::{
-    Build, BuildState, Goal, Origin, Release, ReleaseCause, Session, SessionState, SnapshotState, Template,
-    Version, VersionState, Workspace,
+    Build, BuildState, Goal, Origin, Release, ReleaseCause, Session, SessionState, SnapshotState, StopCause,
+    Template, Version, VersionState, Workspace,
 };
 use burstflare_ports::store::{ChangeSet, Counter, Family, Guard, PAGE_LIMIT};
 use burstflare_ports::stream::Body;
@@ -130,7 +130,11 @@ impl World {
                 Some(found) => {
                     let obeyed = match note.wish {
                         // It may have ended by itself since, or not have found its way: then it says so.
-                        Wish::Run => found.state == SessionState::Running || found.failure.is_some(),
+                        Wish::Run => {
+                            found.state == SessionState::Running
+                                || found.failure.is_some()
+                                || found.stopped_by == Some(StopCause::Idle)
+                        }
                         Wish::Sleep => !has_machine(found.state),
                         Wish::Unclear => true,
                     };

@@ -41,6 +41,10 @@ pub(super) struct Live {
     on_fresh: bool,
     /// Its user's processes have been ended, and no new ones begin.
     pub(super) quiet: bool,
+    /// When somebody did something in it.
+    pub(super) active_at: Timestamp,
+    /// Commands that run.
+    pub(super) commands: u32,
 }
 
 impl Machine {
@@ -154,6 +158,8 @@ impl Machines {
                     ready_at: self.faults.clock.now().after(wait),
                     on_fresh: !keeps,
                     quiet: false,
+                    active_at: self.faults.clock.now(),
+                    commands: 0,
                 });
             }
             let on_fresh = machine.live.as_ref().is_some_and(|live| live.on_fresh);

@@ -26,7 +26,7 @@ fn nothing_acknowledged_is_lost_and_nothing_is_stuck() {
     println!("{totals}");
     let failed: Vec<_> = totals.failed.keys().collect();
     assert!(failed.is_empty(), "failing seeds (run one with SIM_SEED=n SIM_TRACE=1): {failed:?}");
-    for must in ["crash", "machine dies", "fails before", "fails after", "delay", "job again"] {
+    for must in ["crash", "machine dies", "fails before", "fails after", "delay", "job again", "idle"] {
         assert!(totals.happened.contains_key(must), "never happened: {must}");
     }
 }
