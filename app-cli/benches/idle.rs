@@ -1,7 +1,7 @@
 //! Sessions that nobody uses: what they hold, and how often they wake.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -28,9 +28,8 @@ pub(crate) fn run(client: &mut Client, template: &str, data: &Path, server: u32,
     let laden = memory::of(server);
     let (woken, server_woken) = (wakes(&agents), wakes(&[server]));
     wait(LOOK);
-    let per_second = |before: u64, after: u64| after.saturating_sub(before) as f64 / LOOK.as_secs_f64();
-    let agents_wake = per_second(woken, wakes(&agents));
-    let server_wakes = per_second(server_woken, wakes(&[server]));
+    let agents_wake = per_second(&woken, &wakes(&agents));
+    let server_wakes = per_second(&server_woken, &wakes(&[server]));
     let resident = |share: fn(&memory::Memory) -> f64| held.iter().map(share).sum::<f64>();
     let most = held.iter().map(|one| one.resident).fold(0.0, f64::max);
 
@@ -68,19 +67,26 @@ pub(crate) fn run(client: &mut Client, template: &str, data: &Path, server: u32,
     }
 }
 
-/// Times that the threads of processes gave up the processor and came back.
-fn wakes(pids: &[u32]) -> u64 {
-    let mut total = BTreeMap::new();
+/// Times that each thread of some processes gave up the processor and came back.
+fn wakes(pids: &[u32]) -> BTreeMap<PathBuf, u64> {
+    let mut found = BTreeMap::new();
     for pid in pids {
         for task in std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
             let status = std::fs::read_to_string(task.path().join("status")).unwrap_or_default();
-            let switches: u64 = status
+            let switches = status
                 .lines()
                 .filter(|line| line.contains("ctxt_switches"))
                 .filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok())
                 .sum();
-            total.insert(task.path(), switches);
+            found.insert(task.path(), switches);
         }
     }
-    total.values().sum()
+    found
+}
+
+/// Threads that have ended meanwhile count with the one time that they woke for it.
+fn per_second(before: &BTreeMap<PathBuf, u64>, after: &BTreeMap<PathBuf, u64>) -> f64 {
+    let went = before.keys().filter(|task| !after.contains_key(*task)).count() as u64;
+    let woke: u64 = after.iter().map(|(task, count)| count - before.get(task).unwrap_or(&0).min(count)).sum();
+    (woke + went) as f64 / LOOK.as_secs_f64()
 }
