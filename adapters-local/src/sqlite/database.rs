@@ -14,55 +14,25 @@ use sqlx::sqlite::{
     SqlitePoolOptions, SqliteRow, SqliteSynchronous,
 };
 use sqlx::{AssertSqlSafe, Connection, Executor, Row as _, TypeInfo, ValueRef};
-use tokio::sync::Mutex;
 
 use super::DataFolder;
+use super::writer::Writer;
 
 const READERS: u32 = 4;
 /// Guards are a statement for each slot and condition, some hundred in all.
 const CACHED_STATEMENTS: usize = 512;
 
-/// One SQLite file: a single connection that writes, and a few that read beside it. Clones share it.
+/// One SQLite file: a single connection that writes ([`Writer`]), and a few that read beside it. Clones share it.
 #[derive(Clone)]
 pub struct SqliteDatabase {
     inner: Arc<Inner>,
 }
 
 struct Inner {
-    /// Writers queue here, in order, instead of for SQLite's lock.
-    writer: Mutex<Writer>,
-    options: SqliteConnectOptions,
+    /// Who writes queues here, in order, instead of for SQLite's lock.
+    writer: Writer,
     readers: SqlitePool,
     folder: DataFolder,
-}
-
-/// The one connection that writes.
-enum Writer {
-    Open(Box<SqliteConnection>),
-    /// SQLite ended a transaction by itself (a full disk, a failing one), of which the connection's own count of
-    /// transactions knows nothing: the next one who writes begins with a new connection.
-    Lost,
-    Closed,
-}
-
-impl Writer {
-    async fn ready(&mut self, options: &SqliteConnectOptions) -> PortResult<&mut SqliteConnection> {
-        if matches!(self, Self::Lost) {
-            let connected = SqliteConnection::connect_with(options).await;
-            *self = Self::Open(Box::new(connected.map_err(|error| failed("store.open", error))?));
-        }
-        match self {
-            Self::Open(connection) => Ok(connection),
-            Self::Lost | Self::Closed => Err(closed()),
-        }
-    }
-
-    /// Gives the connection up unless the error is only about the statement.
-    fn judge(&mut self, error: &BatchError) {
-        if matches!(error, BatchError::Failed(_)) && matches!(self, Self::Open(_)) {
-            *self = Self::Lost;
-        }
-    }
 }
 
 impl SqliteDatabase {
@@ -97,8 +67,7 @@ impl SqliteDatabase {
             // A ping before each use would double the cost of a read; a local file does not go away.
             .test_before_acquire(false)
             .connect_lazy_with(options.clone().pragma("query_only", "ON"));
-        let writer = Mutex::new(Writer::Open(Box::new(writer)));
-        let inner = Inner { writer, options, readers, folder: folder.clone() };
+        let inner = Inner { writer: Writer::start(options, writer), readers, folder: folder.clone() };
         let database = Self { inner: Arc::new(inner) };
         apply(&database, &[schema::SHARED, schema::LOCAL], now).await?;
         Ok(database)
@@ -115,10 +84,7 @@ impl SqliteDatabase {
     /// # Errors
     /// What SQLite answers.
     pub async fn write_returning(&self, statement: Statement) -> PortResult<Vec<Row>> {
-        let mut guard = self.inner.writer.lock().await;
-        let writer = guard.ready(&self.inner.options).await?;
-        let rows = fetch(&mut *writer, statement).await.map_err(|error| failed("store.write", error))?;
-        rows.iter().map(row_of).collect()
+        self.inner.writer.returning(statement).await
     }
 
     /// Runs statements that break no constraint, atomically; answers how many rows they changed.
@@ -137,12 +103,7 @@ impl SqliteDatabase {
     /// Waits for the writer, then closes the file tidily. Later calls answer `Unavailable`.
     pub async fn close(&self) {
         self.inner.readers.close().await;
-        let writer = std::mem::replace(&mut *self.inner.writer.lock().await, Writer::Closed);
-        if let Writer::Open(writer) = writer
-            && let Err(error) = writer.close().await
-        {
-            tracing::warn!(%error, "closing the records");
-        }
+        self.inner.writer.close().await;
     }
 }
 
@@ -160,38 +121,9 @@ impl Database for SqliteDatabase {
         rows.iter().map(row_of).collect()
     }
 
-    /// A future that is dropped midway leaves a transaction that is rolled back before the next one.
     async fn batch(&self, statements: Vec<Statement>) -> Result<u64, BatchError> {
-        let mut guard = self.inner.writer.lock().await;
-        let writer = guard.ready(&self.inner.options).await.map_err(BatchError::Failed)?;
-        let outcome = in_transaction(writer, statements).await;
-        if let Err(error) = &outcome {
-            guard.judge(error);
-        }
-        outcome
+        self.inner.writer.batch(statements).await
     }
-}
-
-async fn in_transaction(
-    writer: &mut SqliteConnection,
-    statements: Vec<Statement>,
-) -> Result<u64, BatchError> {
-    let mut changed = 0;
-    let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.map_err(batch_failed)?;
-    for statement in statements {
-        match execute(&mut transaction, statement).await {
-            Ok(rows) => changed += rows,
-            Err(error) => {
-                let answer = batch_failed(error);
-                if let Err(error) = transaction.rollback().await {
-                    tracing::warn!(%error, "rolling back");
-                }
-                return Err(answer);
-            }
-        }
-    }
-    transaction.commit().await.map_err(batch_failed)?;
-    Ok(changed)
 }
 
 fn arguments(params: Vec<Value>) -> Result<SqliteArguments, sqlx::Error> {
@@ -209,7 +141,7 @@ fn arguments(params: Vec<Value>) -> Result<SqliteArguments, sqlx::Error> {
     Ok(arguments)
 }
 
-async fn fetch<'c, E>(executor: E, statement: Statement) -> Result<Vec<SqliteRow>, sqlx::Error>
+pub(super) async fn fetch<'c, E>(executor: E, statement: Statement) -> Result<Vec<SqliteRow>, sqlx::Error>
 where
     E: Executor<'c, Database = Sqlite>,
 {
@@ -220,7 +152,10 @@ where
     }
 }
 
-async fn execute(connection: &mut SqliteConnection, statement: Statement) -> Result<u64, sqlx::Error> {
+pub(super) async fn execute(
+    connection: &mut SqliteConnection,
+    statement: Statement,
+) -> Result<u64, sqlx::Error> {
     let arguments = arguments(statement.params)?;
     let done = match statement.sql {
         Cow::Borrowed(sql) => sqlx::query_with(sql, arguments).execute(connection).await?,
@@ -229,7 +164,7 @@ async fn execute(connection: &mut SqliteConnection, statement: Statement) -> Res
     Ok(done.rows_affected())
 }
 
-fn row_of(row: &SqliteRow) -> PortResult<Row> {
+pub(super) fn row_of(row: &SqliteRow) -> PortResult<Row> {
     let read = || -> Result<Vec<Value>, sqlx::Error> {
         let mut values = Vec::with_capacity(row.len());
         for index in 0..row.len() {
@@ -247,7 +182,7 @@ fn row_of(row: &SqliteRow) -> PortResult<Row> {
     read().map(Row).map_err(|error| failed("store.read", error))
 }
 
-fn batch_failed(error: sqlx::Error) -> BatchError {
+pub(super) fn batch_failed(error: sqlx::Error) -> BatchError {
     if let sqlx::Error::Database(answer) = &error
         && let Some(name) = broken_constraint(answer.message())
     {
@@ -256,12 +191,8 @@ fn batch_failed(error: sqlx::Error) -> BatchError {
     BatchError::Failed(failed("store.commit", error))
 }
 
-fn closed() -> PortError {
-    PortError::new(ErrorKind::Unavailable, "store.write", "the records are closed")
-}
-
 /// SQLite's primary result codes: <https://www.sqlite.org/rescode.html>.
-fn failed(operation: &'static str, error: sqlx::Error) -> PortError {
+pub(super) fn failed(operation: &'static str, error: sqlx::Error) -> PortError {
     let code = match &error {
         sqlx::Error::Database(answer) => answer.code().and_then(|code| code.parse::<u32>().ok()),
         sqlx::Error::PoolClosed | sqlx::Error::PoolTimedOut | sqlx::Error::Io(_) => Some(5),

@@ -2,6 +2,7 @@
 
 mod database;
 mod folder;
+mod writer;
 
 pub use database::SqliteDatabase;
 pub use folder::DataFolder;

@@ -90,6 +90,47 @@ async fn a_broken_batch_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn of_many_that_come_at_once_each_is_done_or_refused_by_itself() {
+    let place = place().await;
+    let put = |number: i64, value: i64| {
+        Statement::new(
+            "INSERT INTO counters (workspace, name, subject, value) VALUES (?, 'n', '', ?)",
+            vec![Value::Text(number.to_string()), Value::Int(value)],
+        )
+    };
+    // Every third breaks a constraint behind a statement that would have held; every fourth is not SQL at all.
+    let work = (0..200_i64).map(|number| {
+        let database = place.database.clone();
+        let mut statements = vec![put(number, 1)];
+        if number % 3 == 0 {
+            statements.push(put(-number - 1, -1));
+        } else if number % 4 == 0 {
+            statements.push(Statement::new("NO SQL", Vec::new()));
+        }
+        async move { (number, database.batch(statements).await) }
+    });
+    for (number, outcome) in futures_util::future::join_all(work).await {
+        match outcome {
+            Err(BatchError::Constraint { name }) => assert!(number % 3 == 0 && name == "counters_value"),
+            Err(BatchError::Failed(_)) => assert!(number % 3 != 0 && number % 4 == 0, "{number}"),
+            Ok(_) => assert!(number % 3 != 0 && number % 4 != 0, "{number}"),
+        }
+    }
+    let rows = place.database.query(Statement::new("SELECT workspace FROM counters", Vec::new())).await;
+    let mut found: Vec<i64> = rows
+        .expect("a read")
+        .iter()
+        .map(|row| match &row.0[0] {
+            Value::Text(text) => text.parse().expect("a number"),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    found.sort_unstable();
+    let wanted: Vec<i64> = (0..200).filter(|number| number % 3 != 0 && number % 4 != 0).collect();
+    assert_eq!(found, wanted);
+}
+
+#[tokio::test]
 async fn a_folder_is_used_once_and_says_by_whom() {
     let place = place().await;
     let error = DataFolder::open(place.folder.path()).expect_err("it is in use");

@@ -100,6 +100,21 @@ async fn rates_of_commits_and_reads() {
     }
     let (half, most) = median(spans);
     eprintln!("commit (2 guards, a put, a bump): median {half:?}, 99th {most:?}");
+    for writers in [1_u32, 16, 100] {
+        let (start, each) = (Instant::now(), 2_000 / writers);
+        let work = (0..writers).map(|writer| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move {
+                for number in 0..each {
+                    let change = template(workspace, (writers << 20) + (writer << 12) + number);
+                    store.commit(&change).await.expect("the commit");
+                }
+            })
+        });
+        futures_util::future::join_all(work).await;
+        let rate = f64::from(each * writers) / start.elapsed().as_secs_f64();
+        eprintln!("commits, {writers} at once: {rate:.0} a second");
+    }
     let id = Id::new(NOW, [0; 10]);
     for readers in [1_u32, 4, 16] {
         let (start, each) = (Instant::now(), 20_000 / readers);
