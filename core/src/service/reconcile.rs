@@ -5,6 +5,7 @@ use std::time::Duration;
 use burstflare_ports::error::{ErrorKind, PortResult};
 use burstflare_ports::machine::{MachineOwner, MachineStatus};
 use burstflare_ports::record::{BuildState, Effect, SessionState, StopCause};
+use burstflare_ports::store::PAGE_LIMIT;
 use burstflare_ports::workflow::Run;
 
 use super::ControlPlane;
@@ -70,7 +71,7 @@ impl ControlPlane {
         self.reconcile_sessions(&mut report).await?;
         self.reconcile_builds(&mut report).await?;
         self.reconcile_machines(&mut report).await?;
-        report.swept = self.store().sweep_expired(self.now().before(KEEP_EXPIRED), 1000).await?;
+        report.swept = self.store().sweep_expired(self.now().before(KEEP_EXPIRED), PAGE_LIMIT).await?;
         report.packs = self.sweep_condemned().await?;
         report.backlog = self.store().backlog().await?;
         report.stuck = self.stuck().await?;
@@ -228,7 +229,7 @@ impl ControlPlane {
     /// # Errors
     /// When the store cannot answer.
     pub async fn awake(&self) -> PortResult<usize> {
-        let page = self.store().restless_sessions(None, burstflare_ports::store::PAGE_LIMIT).await?;
+        let page = self.store().restless_sessions(None, PAGE_LIMIT).await?;
         Ok(page.items.iter().filter(|found| crate::domain::session::has_machine(found.state)).count())
     }
 

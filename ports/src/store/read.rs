@@ -277,7 +277,8 @@ pub trait Outbox: Send + Sync + 'static {
     async fn settle(&self, effect: &StoredEffect) -> PortResult<()>;
     /// Tries it again later; counts the attempt.
     async fn postpone(&self, effect: &StoredEffect, due_at: Timestamp) -> PortResult<()>;
-    /// Removes tickets, grants and tokens that expired before `before`, at most `limit` of each; answers how many.
+    /// Removes tickets, grants and tokens that expired before `before`, at most `limit` (1 to
+    /// [`super::PAGE_LIMIT`]) of each; answers how many.
     async fn sweep_expired(&self, before: Timestamp, limit: usize) -> PortResult<u64>;
     /// Effects not delivered yet, in all: for doctor and reports.
     async fn backlog(&self) -> PortResult<u64>;

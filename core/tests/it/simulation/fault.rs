@@ -15,6 +15,9 @@ use super::rng::Rng;
 /// The context of every failure that the fault layer makes up.
 pub(super) const SIMULATED: &str = "simulated fault";
 
+/// What counters of failures that no fault explains begin with.
+pub(super) const DEFECT: &str = "defect: ";
+
 /// How often things go wrong, in 10,000 calls.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rates {
@@ -117,6 +120,14 @@ impl Faults {
         match trace.happened.get_mut(what) {
             Some(times) => *times += 1,
             None => drop(trace.happened.insert(what.to_owned(), 1)),
+        }
+    }
+
+    /// Notes a failure that no fault explains: the control plane asked for something that makes no sense.
+    pub(super) fn judge(&self, what: &str, error: &PortError) {
+        let odd = matches!(error.kind(), ErrorKind::Invalid | ErrorKind::Internal | ErrorKind::Conflict);
+        if odd && error.context() != SIMULATED {
+            self.count(&format!("{DEFECT}{what}: {error:?}"));
         }
     }
 

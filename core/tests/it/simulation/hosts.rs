@@ -130,7 +130,10 @@ impl Hosts {
             loop {
                 match plane.reconcile().await {
                     Ok(report) => faults.note(|| format!("reconcile {report:?}")),
-                    Err(error) => faults.note(|| format!("reconcile: {error}")),
+                    Err(error) => {
+                        faults.judge("reconcile", &error);
+                        faults.note(|| format!("reconcile: {error}"));
+                    }
                 }
                 faults.clock.sleep(Duration::from_secs(30)).await;
             }
@@ -221,6 +224,7 @@ impl Hosts {
                     Err(error) => error,
                 }
             };
+            self.faults.judge("step", &failed);
             tries += 1;
             reason = failed.to_string();
             self.faults.clock.sleep(Duration::from_secs(1)).await;
@@ -252,7 +256,8 @@ impl Hosts {
                     failures = 0;
                     at.since(self.faults.clock.now())
                 }
-                Err(_) => {
+                Err(error) => {
+                    self.faults.judge("tend", &error);
                     failures += 1;
                     Duration::from_millis(250 << failures.min(6))
                 }

@@ -14,6 +14,7 @@ use burstflare_ports::store::{ChangeSet, Counter, Family, Guard, PAGE_LIMIT};
 use burstflare_ports::stream::Body;
 
 use super::agent::archived;
+use super::fault::DEFECT;
 use super::ledger::Wish;
 use super::machines::Files;
 use super::world::World;
@@ -85,6 +86,7 @@ impl World {
     /// Everything that is wrong.
     pub(super) async fn violations(&self) -> Vec<String> {
         let mut wrong = self.ledger().broken.clone();
+        wrong.extend(self.faults.happened().into_keys().filter(|what| what.starts_with(DEFECT)));
         for tenant in self.tenants().await {
             self.acknowledged(&tenant, &mut wrong);
             self.counters(&tenant, &mut wrong).await;

@@ -13,7 +13,8 @@
 //! step. Four clients act in each seed. One step is some hundred polls, for the plane works behind each of them.
 //!
 //! `SIM_SEEDS=N` runs seeds 0 to N-1 (200), `SIM_SEED=n` one of them, `SIM_STEPS=n` sets each client's steps (25),
-//! `SIM_THREADS=n` the threads (all cores); `SIM_TRACE=1` prints what happens in the one seed. A million steps:
+//! `SIM_THREADS=n` the threads (all cores); `SIM_TRACE=1` prints what happens in the one seed, and
+//! `SIM_DISK=1` runs it on SQLite and a folder of blobs. A million steps:
 //!
 //! ```sh
 //! SIM_SEEDS=10000 cargo test --profile sim -p burstflare-core --test it -- --nocapture nothing_acknowledged
@@ -21,6 +22,7 @@
 
 mod agent;
 mod bundle;
+mod disk;
 mod executor;
 mod fault;
 mod hosts;

@@ -7,6 +7,7 @@ use burstflare_ports::secret::Secret;
 
 use super::executor::Side;
 use super::hosts::{Hosts, SimEntropy};
+use super::rng::Rng;
 use super::store::{SimBlobs, SimStore};
 use super::world::World;
 
@@ -54,6 +55,10 @@ impl World {
         }
         if let Some((_, hosts)) = self.plane.lock().unwrap().take() {
             hosts.forget();
+        }
+        // A source of chance of its own: the story is the same on memory.
+        if let Some(disk) = &self.disk {
+            disk.crash(&Rng::new(self.rng.peek()));
         }
         let world = self.clone();
         self.spawner.spawn(Side::World, async move {

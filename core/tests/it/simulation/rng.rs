@@ -19,6 +19,11 @@ impl Rng {
         mixed ^ (mixed >> 31)
     }
 
+    /// A number that is used for nothing else, and changes nothing that comes.
+    pub(super) fn peek(&self) -> u64 {
+        !*self.0.lock().unwrap()
+    }
+
     /// 0 to `bound` - 1.
     pub(super) fn below(&self, bound: usize) -> usize {
         usize::try_from(self.next() % bound.max(1) as u64).unwrap()

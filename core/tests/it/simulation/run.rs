@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use burstflare_ports::blob::Blobs;
 use burstflare_ports::clock::Clock as _;
 use burstflare_ports::memory::{MemoryBlobs, MemoryStore};
+use burstflare_ports::store::Store;
 use burstflare_ports::time::Timestamp;
 
+use super::disk::Disk;
 use super::executor::{Executor, Side, SimClock};
 use super::fault::{Faults, Rates, Tracing};
 use super::rng::Rng;
@@ -41,15 +44,21 @@ pub(super) struct Outcome {
 
 /// Runs a seed.
 pub(super) fn run(seed: u64, steps: usize, sabotage: Sabotage, print: bool) -> Outcome {
-    live(seed, steps, sabotage, if print { Tracing::Print } else { Tracing::Off })
+    live(seed, steps, sabotage, if print { Tracing::Print } else { Tracing::Off }, None)
+}
+
+/// Runs a seed on the real records and blobs of one machine, and hashes what happens.
+pub(super) fn run_on_disk(seed: u64, steps: usize, print: bool) -> Outcome {
+    let tracing = if print { Tracing::Print } else { Tracing::Hash };
+    live(seed, steps, Sabotage::None, tracing, Some(Disk::new()))
 }
 
 /// Runs a seed and hashes what happens.
 pub(super) fn run_traced(seed: u64, steps: usize, sabotage: Sabotage) -> Outcome {
-    live(seed, steps, sabotage, Tracing::Hash)
+    live(seed, steps, sabotage, Tracing::Hash, None)
 }
 
-fn live(seed: u64, steps: usize, sabotage: Sabotage, tracing: Tracing) -> Outcome {
+fn live(seed: u64, steps: usize, sabotage: Sabotage, tracing: Tracing, disk: Option<Disk>) -> Outcome {
     let rng = Rng::new(seed);
     let clock = SimClock::starting_at(BEGINNING);
     let rates = Rates::drawn(&rng);
@@ -57,16 +66,12 @@ fn live(seed: u64, steps: usize, sabotage: Sabotage, tracing: Tracing) -> Outcom
     let mut executor = Executor::new(rng.clone(), clock.clone());
     let plan = if rng.hits(5_000) { "tiny" } else { "standard" };
     faults.note(|| format!("seed {seed}, plan {plan}, {rates:?}"));
-    let world = World::new(
-        rng,
-        clock,
-        executor.spawner.clone(),
-        faults.clone(),
-        sabotage,
-        plan,
-        Arc::new(MemoryStore::default()),
-        Arc::new(MemoryBlobs::default()),
-    );
+    let (store, blobs): (Arc<dyn Store>, Arc<dyn Blobs>) = match &disk {
+        Some(disk) => (Arc::new(disk.clone()), Arc::new(disk.clone())),
+        None => (Arc::new(MemoryStore::default()), Arc::new(MemoryBlobs::default())),
+    };
+    let world =
+        World::new(rng, clock, executor.spawner.clone(), faults.clone(), sabotage, plan, store, blobs, disk);
     world.boot();
     let verdict: Arc<Mutex<Option<Vec<String>>>> = Arc::default();
     let (watched, written) = (world.clone(), Arc::clone(&verdict));

@@ -19,6 +19,7 @@ use burstflare_ports::stream::{Body, ByteStream};
 use burstflare_ports::text::{Email, Label, Slug};
 use burstflare_ports::time::Timestamp;
 
+use super::disk::{Disk, now};
 use super::fault::Faults;
 
 /// A rule that is broken on purpose.
@@ -51,6 +52,13 @@ macro_rules! forward {
                 self.faults
                     .around(concat!("store.", stringify!($name)), self.inner.$name($($arg),*))
                     .await
+            })*
+        }
+
+        #[async_trait]
+        impl $port for Disk {
+            $(async fn $name(&self, $($arg: $ty),*) -> PortResult<$out> {
+                now(self.store().$name($($arg),*))
             })*
         }
     };
@@ -133,6 +141,17 @@ forward!(Outbox {
     backlog() -> u64;
     waiting(workspace: Id<Workspace>, effect: &Effect) -> bool;
 });
+
+#[async_trait]
+impl Store for Disk {
+    async fn commit(&self, change: &ChangeSet) -> Result<(), CommitError> {
+        now(self.store().commit(change))
+    }
+
+    async fn ping(&self) -> PortResult<()> {
+        now(self.store().ping())
+    }
+}
 
 #[async_trait]
 impl Store for SimStore {

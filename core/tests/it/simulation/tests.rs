@@ -1,6 +1,6 @@
 //! The seeds.
 
-use super::run::{run, run_traced};
+use super::run::{run, run_on_disk, run_traced};
 use super::seeds::run_all;
 use super::store::Sabotage;
 
@@ -15,7 +15,12 @@ fn steps() -> usize {
 #[test]
 fn nothing_acknowledged_is_lost_and_nothing_is_stuck() {
     if let Ok(seed) = std::env::var("SIM_SEED") {
-        let outcome = run(seed.parse().unwrap(), steps(), Sabotage::None, number("SIM_TRACE", 0) == 1);
+        let (number_of, print) = (seed.parse().unwrap(), number("SIM_TRACE", 0) == 1);
+        let outcome = if number("SIM_DISK", 0) == 1 {
+            run_on_disk(number_of, steps(), print)
+        } else {
+            run(number_of, steps(), Sabotage::None, print)
+        };
         println!("trace {}", outcome.trace.unwrap_or_default());
         assert!(outcome.violations.is_empty(), "SIM_SEED={seed}: {:#?}", outcome.violations);
         return;
@@ -41,6 +46,20 @@ fn a_seed_replays_exactly() {
         assert_eq!(first.polls, second.polls);
     }
     assert_ne!(traced(3, 5).trace, traced(4, 5).trace);
+}
+
+/// The real adapters under the same faults, and crashes that leave their files as they lie. They tell the very same
+/// stories as the memory backends, to the last event: what is proven on these holds on them.
+#[test]
+fn real_records_and_blobs_tell_the_same_stories() {
+    let mut crashes = 0;
+    for seed in 0..number("SIM_DISK_SEEDS", 12) {
+        let (memory, disk) = (run_traced(seed, steps(), Sabotage::None), run_on_disk(seed, steps(), false));
+        assert!(disk.violations.is_empty(), "SIM_SEED={seed}: {:#?}", disk.violations);
+        assert_eq!(memory.trace, disk.trace, "SIM_SEED={seed}");
+        crashes += disk.crashes;
+    }
+    assert!(crashes > 0);
 }
 
 /// The first seed that notices the sabotage, and what it says.

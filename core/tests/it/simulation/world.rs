@@ -10,6 +10,7 @@ use burstflare_ports::blob::Blobs;
 use burstflare_ports::clock::Clock as _;
 use burstflare_ports::store::Store;
 
+use super::disk::Disk;
 use super::executor::{Side, SimClock, Spawner};
 use super::fault::Faults;
 use super::hosts::{Durable, Hosts};
@@ -31,6 +32,8 @@ pub(super) struct World {
     pub(super) store: Arc<dyn Store>,
     /// The blobs as they are.
     pub(super) blobs: Arc<dyn Blobs>,
+    /// The files of both, where they are in files.
+    pub(super) disk: Option<Disk>,
     pub(super) machines: Machines,
     pub(super) durable: Durable,
     /// The control plane and its hosts, while it is up.
@@ -49,6 +52,7 @@ impl World {
         plan: &'static str,
         store: Arc<dyn Store>,
         blobs: Arc<dyn Blobs>,
+        disk: Option<Disk>,
     ) -> Self {
         let machines = Machines::new(spawner.clone(), Arc::clone(&blobs), faults.clone(), sabotage);
         Self {
@@ -60,6 +64,7 @@ impl World {
             plan,
             store,
             blobs,
+            disk,
             machines,
             durable: Durable::default(),
             plane: Arc::default(),
