@@ -119,6 +119,14 @@ impl Output {
         }
     }
 
+    /// As [`Output::note`], on a terminal that somebody else may have put into raw mode.
+    pub fn note_raw(&self, text: &str) {
+        if !self.quiet {
+            let end = if self.terminal_err { "\r\n" } else { "\n" };
+            eprint!("{}{end}", clean(text));
+        }
+    }
+
     /// Something the user should know; not silenced by `--quiet`.
     pub fn warn(&self, text: &str) {
         self.end_progress();

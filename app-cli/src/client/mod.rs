@@ -24,7 +24,7 @@ pub use events::{Event, Events};
 pub use origin::Origin;
 pub use problem::exit_of;
 pub use reply::Reply;
-pub use socket::{Socket, open_socket};
+pub use socket::{Socket, open_socket, open_speaking};
 
 use crate::credential::Bearer;
 use crate::exit::{Exit, Failure};

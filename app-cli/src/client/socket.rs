@@ -1,9 +1,13 @@
 //! WebSockets (RFC 6455) to the server.
 
+use std::time::Duration;
+
 use futures_util::StreamExt;
 use futures_util::stream::{SplitSink, SplitStream};
 use http::{HeaderValue, header};
+use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
@@ -11,6 +15,9 @@ use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 use super::connect::{Wire, connect};
 use super::{Client, USER_AGENT, problem, unreachable};
 use crate::exit::Failure;
+
+/// How long the other end may take to answer the handshake.
+const HANDSHAKE: Duration = Duration::from_secs(20);
 
 /// Both halves of an open WebSocket.
 pub struct Socket {
@@ -25,6 +32,28 @@ pub struct Socket {
 /// # Errors
 /// When the server refuses or cannot be reached.
 pub async fn open_socket(client: &Client, path_and_query: &str) -> Result<Socket, Failure> {
+    let opened = open(client, path_and_query, None).await?;
+    opened.ok_or_else(|| unreachable(client.origin(), "it speaks another protocol"))
+}
+
+/// As [`open_socket`], with a subprotocol (RFC 6455 section 1.9); `None` when the other end does not speak it. The
+/// ticket is spent then.
+///
+/// # Errors
+/// As [`open_socket`].
+pub async fn open_speaking(
+    client: &Client,
+    path_and_query: &str,
+    subprotocol: &'static str,
+) -> Result<Option<Socket>, Failure> {
+    open(client, path_and_query, Some(subprotocol)).await
+}
+
+async fn open(
+    client: &Client,
+    path_and_query: &str,
+    subprotocol: Option<&'static str>,
+) -> Result<Option<Socket>, Failure> {
     let origin = client.origin();
     let wire = connect(origin).await?;
     let scheme = if origin.is_secure() { "wss" } else { "ws" };
@@ -33,6 +62,10 @@ pub async fn open_socket(client: &Client, path_and_query: &str) -> Result<Socket
         .into_client_request()
         .map_err(|error| failed(&error))?;
     request.headers_mut().insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+    if let Some(subprotocol) = subprotocol {
+        let value = HeaderValue::from_static(subprotocol);
+        request.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, value);
+    }
     let config = WebSocketConfig::default()
         .read_buffer_size(256 << 10)
         // Every message is flushed by who sends it; the bound is what a slow server may leave with us.
@@ -40,11 +73,13 @@ pub async fn open_socket(client: &Client, path_and_query: &str) -> Result<Socket
         .max_write_buffer_size(8 << 20)
         .max_message_size(Some(16 << 20))
         .max_frame_size(Some(16 << 20));
-    match client_async_with_config(request, wire, Some(config)).await {
+    let shaking = timeout(HANDSHAKE, client_async_with_config(request, wire, Some(config)));
+    match shaking.await.map_err(|_| failed(&"no answer to the handshake"))? {
         Ok((socket, _)) => {
             let (sink, stream) = socket.split();
-            Ok(Socket { sink, stream })
+            Ok(Some(Socket { sink, stream }))
         }
+        Err(Error::Protocol(ProtocolError::SecWebSocketSubProtocolError(_))) => Ok(None),
         Err(Error::Http(response)) => {
             let body = response.body().clone().unwrap_or_default();
             Err(problem::failure(origin, response.status(), None, &body))

@@ -4,15 +4,27 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 
+use std::time::Duration;
+
+use burstflare_ports::wire::resume::SUBPROTOCOL;
 use clap::Args;
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 
-use crate::client::{Call, Client, open_socket};
+use crate::client::{Call, Client, Socket, open_socket, open_speaking};
 use crate::command::session_wait;
 use crate::context::Context;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::ssh::{self, Key, KnownHosts, Program};
 use crate::table::field;
+
+/// How long a server that cannot be reached is waited for, and between two tries.
+const PATIENCE: Duration = Duration::from_secs(15);
+const PAUSE: Duration = Duration::from_millis(300);
+/// For a ticket; a session that is being started is waited for by the server.
+const ATTACH: Duration = Duration::from_secs(120);
+/// For a ticket for a connection that is being resumed.
+const AGAIN: Duration = Duration::from_secs(15);
 
 /// Where to, and what for.
 #[derive(Debug, Args)]
@@ -40,7 +52,7 @@ pub async fn run(context: &Context, args: Ssh) -> Outcome {
     let client = context.client()?;
     let config_dir = context.config_dir()?;
     let key = Key::ensure(&config_dir)?;
-    let document = awake(context, &client, &args.session).await?;
+    let document = patiently(context, async || awake(context, &client, &args.session).await).await?;
     // OpenSSH compares host names in lower case.
     let id = field(&document, "id").to_ascii_lowercase();
     let hosts = KnownHosts::new(&config_dir, client.origin());
@@ -91,23 +103,21 @@ async fn awake(context: &Context, client: &Client, session: &str) -> Result<Valu
 /// Runs `flare ssh-proxy`: standard input and output become the session's SSH stream.
 ///
 /// # Errors
-/// When there is no such session, or it cannot be woken or reached.
+/// When there is no such session, it cannot be woken or reached, or a cut connection cannot be resumed.
 pub async fn proxy(context: &Context, args: SshProxy) -> Outcome {
     let host = args.host.to_ascii_lowercase();
     let session = ssh::session_of(&host)?;
     let client = context.client()?;
     let config_dir = context.config_dir()?;
     let key = Key::ensure(&config_dir)?;
-    let call = Call::post(&["sessions", &session, "attach"])
-        .json(&json!({ "purpose": "ssh", "ssh_key": key.public }))
-        .within(std::time::Duration::from_secs(120));
+    let mut way = Tickets { context, client: &client, session, key: &key, life: Value::Null };
     let mut tries = 0;
     let attached = loop {
-        match client.json(&call).await {
+        match patiently(context, async || way.attach(ATTACH).await).await {
             // It slept, or fell asleep between our looks.
             Err(failure) if failure.is("not_running") && tries < 3 => {
                 tries += 1;
-                awake(context, &client, &session).await?;
+                awake(context, &client, &way.session).await?;
             }
             other => break other?,
         }
@@ -115,12 +125,96 @@ pub async fn proxy(context: &Context, args: SshProxy) -> Outcome {
     context.output.end_progress();
     let host_key = attached["ssh_host_key"].as_str().unwrap_or_default();
     KnownHosts::new(&config_dir, client.origin()).pin(&host, host_key)?;
+    // From now on it is this session and no other one of the same name, in this life of its machine.
+    way.session = field(&attached["session"], "id");
+    way.life = life(&attached);
+    match open_speaking(&client, &path(&attached)?, SUBPROTOCOL).await? {
+        Some(socket) => ssh::carry(socket, &way).await?,
+        // The machine was started by an older version. The ticket is spent.
+        None => ssh::pump(open_socket(&client, &path(&way.attach(ATTACH).await?)?).await?).await?,
+    }
+    Ok(0)
+}
+
+/// The way to a session: a ticket for each connection.
+struct Tickets<'a> {
+    context: &'a Context,
+    client: &'a Client,
+    session: String,
+    key: &'a Key,
+    life: Value,
+}
+
+impl Tickets<'_> {
+    async fn attach(&self, within: Duration) -> Result<Value, Failure> {
+        let call = Call::post(&["sessions", &self.session, "attach"])
+            .json(&json!({ "purpose": "ssh", "ssh_key": self.key.public }))
+            .within(within);
+        self.client.json(&call).await
+    }
+}
+
+impl ssh::Way for Tickets<'_> {
+    async fn again(&self) -> Result<Socket, Failure> {
+        let gone = || {
+            Failure::new(
+                Exit::Conflict,
+                "the session was stopped or restarted; its connections ended with that",
+            )
+            .hint("Connect again: it wakes.")
+        };
+        // A session that was put to sleep is not woken by a connection that it has ended.
+        let attached = match self.attach(AGAIN).await {
+            Err(failure) if failure.is("not_running") => return Err(gone()),
+            other => other?,
+        };
+        if life(&attached) != self.life {
+            return Err(gone());
+        }
+        let socket = open_speaking(self.client, &path(&attached)?, SUBPROTOCOL).await?;
+        socket.ok_or_else(gone)
+    }
+
+    fn tell(&self, text: &str) {
+        // OpenSSH may have taken the terminal: a line feed alone would not return there.
+        self.context.output.end_progress();
+        self.context.output.note_raw(text);
+    }
+}
+
+/// What changes when the machine is started anew.
+fn life(attached: &Value) -> Value {
+    attached["session"]["epoch"].clone()
+}
+
+/// Where a ticket leads.
+fn path(attached: &Value) -> Result<String, Failure> {
     let path = attached["url_path"].as_str().unwrap_or_default();
     let ticket = attached["ticket"].as_str().unwrap_or_default();
     if !path.starts_with("/api/") || ticket.is_empty() {
         return Err(Failure::new(Exit::Other, "the server's ticket is not what this version understands"));
     }
-    let socket = open_socket(&client, &format!("{path}?ticket={ticket}")).await?;
-    ssh::pump(socket).await?;
-    Ok(0)
+    Ok(format!("{path}?ticket={ticket}"))
+}
+
+/// Tries again for a while where the server cannot be reached: it may just be starting anew.
+async fn patiently<T>(
+    context: &Context,
+    mut work: impl AsyncFnMut() -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let until = Instant::now() + PATIENCE;
+    let mut told = false;
+    loop {
+        match work().await {
+            Err(failure) if failure.exit == Exit::Unavailable && Instant::now() < until => {
+                if !told {
+                    told = true;
+                    let seconds = PATIENCE.as_secs();
+                    context.output.progress(&format!("{failure}; trying again for {seconds} s"));
+                }
+                sleep(PAUSE).await;
+            }
+            other => return other,
+        }
+    }
 }

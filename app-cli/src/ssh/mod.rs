@@ -2,12 +2,15 @@
 
 mod key;
 mod known_hosts;
+mod line;
+mod pipes;
 mod proxy;
 
 use std::path::{Path, PathBuf};
 
 pub use key::Key;
 pub use known_hosts::KnownHosts;
+pub use line::{Way, carry};
 pub use proxy::pump;
 
 use crate::client::Origin;
@@ -87,9 +90,13 @@ impl Program {
             ("UpdateHostKeys", "no".to_owned()),
             ("CheckHostIP", "no".to_owned()),
             ("CanonicalizeHostname", "no".to_owned()),
-            // A line that died is noticed within two minutes.
-            ("ServerAliveInterval", "30".to_owned()),
-            ("ServerAliveCountMax", "4".to_owned()),
+            // The proxy notices a line that died and resumes it; this is for a session that hangs, and has to be more
+            // patient than the proxy.
+            ("ServerAliveInterval", "60".to_owned()),
+            ("ServerAliveCountMax", "6".to_owned()),
+            // Sessions run what others wrote: nothing of this machine is offered to them.
+            ("ForwardAgent", "no".to_owned()),
+            ("ForwardX11", "no".to_owned()),
         ])
     }
 }

@@ -1,23 +1,20 @@
-//! Carries the SSH stream between OpenSSH's pipes and a WebSocket: large pieces, and each side only as fast as the
-//! other one takes them.
+//! Carries the SSH stream between OpenSSH's pipes and one WebSocket, for machines whose agent cannot resume: large
+//! pieces, and each side only as fast as the other one takes them.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{SinkExt, StreamExt};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::unix::pipe;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::tungstenite::Message;
 
+use super::pipes;
 use crate::client::Socket;
 use crate::exit::{Exit, Failure};
 
 /// Bytes of one message at most.
 const PIECE: usize = 256 << 10;
-/// What the kernel may hold in each pipe, where it lets us ask for it.
-const PIPE: usize = 1 << 20;
 /// How long the other side may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -27,8 +24,9 @@ const GOODBYE: Duration = Duration::from_secs(2);
 /// When the connection to the server breaks.
 pub async fn pump(socket: Socket) -> Result<(), Failure> {
     let Socket { mut sink, mut stream } = socket;
-    let mut input = input().map_err(|error| Failure::local("cannot read standard input", error))?;
-    let mut output = output().map_err(|error| Failure::local("cannot write standard output", error))?;
+    let mut input = pipes::input().map_err(|error| Failure::local("cannot read standard input", error))?;
+    let mut output =
+        pipes::output().map_err(|error| Failure::local("cannot write standard output", error))?;
     let up = async {
         let mut buffer = BytesMut::with_capacity(PIECE);
         loop {
@@ -78,28 +76,4 @@ pub async fn pump(socket: Socket) -> Result<(), Failure> {
 fn broken(error: &dyn std::fmt::Display) -> Failure {
     Failure::new(Exit::Unavailable, format!("the connection to the session broke: {error}"))
         .hint("Connect again; the session goes on.")
-}
-
-/// Standard input: by the reactor where it is a pipe, as under OpenSSH, else by a thread.
-fn input() -> io::Result<Box<dyn AsyncRead + Send + Unpin>> {
-    let fd = io::stdin().as_fd().try_clone_to_owned()?;
-    widen(&fd);
-    Ok(match pipe::Receiver::from_owned_fd(fd) {
-        Ok(receiver) => Box::new(receiver),
-        Err(_) => Box::new(tokio::io::stdin()),
-    })
-}
-
-fn output() -> io::Result<Box<dyn AsyncWrite + Send + Unpin>> {
-    let fd = io::stdout().as_fd().try_clone_to_owned()?;
-    widen(&fd);
-    Ok(match pipe::Sender::from_owned_fd(fd) {
-        Ok(sender) => Box::new(sender),
-        Err(_) => Box::new(tokio::io::stdout()),
-    })
-}
-
-/// Fewer turns per megabyte; where it is refused it only takes longer.
-fn widen(fd: &OwnedFd) {
-    let _ = rustix::pipe::fcntl_setpipe_size(fd, PIPE);
 }

@@ -19,3 +19,4 @@ mod offline;
 mod reference;
 mod six_lines;
 mod ssh;
+mod ssh_resume;

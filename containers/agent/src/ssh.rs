@@ -3,9 +3,11 @@
 mod channel;
 mod forward;
 mod inbox;
+mod link;
 mod listen;
 mod modes;
 mod reach;
+mod resume;
 mod session;
 mod signals;
 mod stream;
@@ -17,7 +19,11 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use burstflare_ports::wire::SSH_KEY_HEADER;
-use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
+use burstflare_ports::wire::resume::SUBPROTOCOL;
+use http::header::{
+    CONNECTION, HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
+};
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -26,16 +32,21 @@ use russh::keys::ssh_key::private::Ed25519Keypair;
 use russh::keys::{PrivateKey, PublicKey};
 use russh::server::Config;
 use russh::{MethodKind, MethodSet, SshId};
-use tokio::sync::Semaphore;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use self::resume::Streams;
 use self::session::Visit;
+use self::stream::WebSocketBytes;
 use crate::agent::Agent;
 use crate::reply::{Refused, Reply, done};
 use crate::server::Connection;
 
 /// SSH connections at a time.
 const CONNECTIONS: usize = 64;
+/// Connections that have not said yet which stream they mean.
+const GREETINGS: usize = 64;
 /// For each channel, in each direction.
 pub(crate) const WINDOW: u32 = 4 << 20;
 const PACKET: u32 = 32 << 10;
@@ -47,7 +58,11 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 pub(crate) struct HostKey {
     public_line: String,
     config: Arc<Config>,
+    /// For streams that notice by themselves when their client is gone, and outlive its absence.
+    resumable: Arc<Config>,
     places: Arc<Semaphore>,
+    greetings: Arc<Semaphore>,
+    streams: Arc<Streams>,
 }
 
 impl HostKey {
@@ -57,24 +72,31 @@ impl HostKey {
         let seed = seed.ok_or_else(|| io::Error::other("the SSH host seed is not 32 bytes in base64"))?;
         let key = PrivateKey::from(Ed25519Keypair::from_seed(&seed));
         let public_line = key.public_key().to_openssh().map_err(io::Error::other)?;
-        let config = Config {
+        let config = |keepalive_interval| Config {
             server_id: SshId::Standard("SSH-2.0-BurstFlare".into()),
             methods: MethodSet::from(&[MethodKind::PublicKey][..]),
             // One key may log in and it was checked by the edge: there is nothing to guess.
             auth_rejection_time: Duration::from_millis(100),
             auth_rejection_time_initial: Some(Duration::ZERO),
-            keys: vec![key],
+            keys: vec![key.clone()],
             window_size: WINDOW,
             maximum_packet_size: PACKET,
             channel_buffer_size: 8,
             event_buffer_size: 32,
             max_auth_attempts: 6,
             inactivity_timeout: None,
-            keepalive_interval: Some(KEEPALIVE),
+            keepalive_interval,
             keepalive_max: 3,
             ..Config::default()
         };
-        Ok(Self { public_line, config: Arc::new(config), places: Arc::new(Semaphore::new(CONNECTIONS)) })
+        Ok(Self {
+            public_line,
+            config: Arc::new(config(Some(KEEPALIVE))),
+            resumable: Arc::new(config(None)),
+            places: Arc::new(Semaphore::new(CONNECTIONS)),
+            greetings: Arc::new(Semaphore::new(GREETINGS)),
+            streams: Arc::default(),
+        })
     }
 
     /// The public half in OpenSSH's format.
@@ -90,16 +112,17 @@ pub(crate) fn upgrade(agent: &Arc<Agent>, request: &mut Request<Incoming>) -> Re
         request.headers().get(SSH_KEY_HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let allowed = PublicKey::from_openssh(line)
         .map_err(|_| Refused::invalid(format!("`{SSH_KEY_HEADER}` has to hold one public key.")))?;
-    let place = Arc::clone(&agent.host_key.places)
+    let resumable = lists(request.headers(), SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL);
+    let places = if resumable { &agent.host_key.greetings } else { &agent.host_key.places };
+    let place = Arc::clone(places)
         .try_acquire_owned()
         .map_err(|_| Refused::too_large(format!("{CONNECTIONS} SSH connections are open already.")))?;
     let upgrade = hyper::upgrade::on(request);
     let agent = Arc::clone(agent);
     tokio::spawn(async move {
-        if let Err(problem) = serve(agent, upgrade, allowed).await {
+        if let Err(problem) = serve(agent, upgrade, allowed, resumable, place).await {
             tracing::debug!(%problem, "an SSH connection broke");
         }
-        drop(place);
     });
     let mut reply = done();
     *reply.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -107,30 +130,65 @@ pub(crate) fn upgrade(agent: &Arc<Agent>, request: &mut Request<Incoming>) -> Re
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    if resumable {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    }
     Ok(reply)
 }
 
 /// Checks the handshake of RFC 6455 section 4.2.1 and answers the accept key.
 fn websocket(headers: &HeaderMap) -> Result<HeaderValue, Refused> {
-    let has = |name, token: &str| {
-        let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-        values.flat_map(|value| value.split(',')).any(|part| part.trim().eq_ignore_ascii_case(token))
-    };
     let key = headers.get(SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes);
     let key = key.filter(|_| {
-        has(UPGRADE, "websocket") && has(CONNECTION, "upgrade") && has(SEC_WEBSOCKET_VERSION, "13")
+        lists(headers, UPGRADE, "websocket")
+            && lists(headers, CONNECTION, "upgrade")
+            && lists(headers, SEC_WEBSOCKET_VERSION, "13")
     });
     let accept = key.map(derive_accept_key).and_then(|accept| accept.parse().ok());
     accept.ok_or_else(|| Refused::invalid("This call is a WebSocket of version 13."))
 }
 
-async fn serve(agent: Arc<Agent>, upgrade: OnUpgrade, allowed: PublicKey) -> Result<(), russh::Error> {
+fn lists(headers: &HeaderMap, name: HeaderName, word: &str) -> bool {
+    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|part| part.trim().eq_ignore_ascii_case(word))
+}
+
+async fn serve(
+    agent: Arc<Agent>,
+    upgrade: OnUpgrade,
+    allowed: PublicKey,
+    resumable: bool,
+    place: OwnedSemaphorePermit,
+) -> Result<(), russh::Error> {
     let upgraded = upgrade.await.map_err(io::Error::other)?;
     let parts = upgraded
         .downcast::<TokioIo<Connection>>()
         .map_err(|_| io::Error::other("the connection is of another kind"))?;
-    let stream = stream::open(parts.io.into_inner(), &parts.read_buf).await;
-    let config = Arc::clone(&agent.host_key.config);
+    let socket = stream::open(parts.io.into_inner(), &parts.read_buf).await;
+    if !resumable {
+        let config = Arc::clone(&agent.host_key.config);
+        let ended = speak(agent, config, WebSocketBytes::new(socket), allowed).await;
+        drop(place);
+        return ended;
+    }
+    let streams = Arc::clone(&agent.host_key.streams);
+    let begun = streams.greet(socket, &allowed, &agent.host_key.places).await?;
+    drop(place);
+    let Some(begun) = begun else { return Ok(()) };
+    let config = Arc::clone(&agent.host_key.resumable);
+    speak(agent, config, begun.link.clone(), allowed).await
+}
+
+/// Speaks SSH until either side ends.
+async fn speak<S>(
+    agent: Arc<Agent>,
+    config: Arc<Config>,
+    stream: S,
+    allowed: PublicKey,
+) -> Result<(), russh::Error>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let visit = Visit::new(agent, allowed);
     let logged_in = visit.logged_in();
     let greeting = tokio::time::timeout(LOGIN, russh::server::run_stream(config, stream, visit));

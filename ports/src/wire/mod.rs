@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `GET /ready` | → [`Ready`] |
 //! | `POST /v1/exec` | [`ExecRequest`] → JSON lines of [`ExecOutput`], the last one `exit`, `signal` or `error` |
-//! | `GET /v1/ssh` (WebSocket) | [`SSH_KEY_HEADER`] names the one public key that may log in; binary messages carry the SSH stream |
+//! | `GET /v1/ssh` (WebSocket) | [`SSH_KEY_HEADER`] names the one public key that may log in; binary messages carry the SSH stream, as it is or, by subprotocol, so that it survives a cut ([`resume`]) |
 //! | `… /v1/files`, `GET /v1/search` | see [`files`] |
 //! | `PUT /v1/bundle` | a tar.zst or tar.gz, unpacked into `/workspace` → [`tree::Summary`] |
 //! | `GET /v1/tree` | → [`frame`]d archive of all roots, then [`tree::Summary`] |
@@ -29,6 +29,7 @@ pub mod files;
 pub mod frame;
 pub mod path;
 mod ready;
+pub mod resume;
 pub mod snapshot;
 pub mod tree;
 

@@ -17,21 +17,26 @@ use crate::server::Connection;
 const MESSAGE: usize = 1 << 20;
 const BUFFER: usize = 64 << 10;
 
-/// The stream; `rest` is what was read of it before the upgrade.
-pub(super) async fn open(connection: Connection, rest: &[u8]) -> WebSocketBytes {
+/// The WebSocket; `rest` is what was read of it before the upgrade.
+pub(super) async fn open(connection: Connection, rest: &[u8]) -> WebSocketStream<Connection> {
     let mut config = WebSocketConfig::default().read_buffer_size(BUFFER).write_buffer_size(BUFFER);
     config.max_message_size = Some(MESSAGE);
     config.max_frame_size = Some(MESSAGE);
     config.max_write_buffer_size = 4 * MESSAGE;
-    let socket =
-        WebSocketStream::from_partially_read(connection, rest.to_vec(), Role::Server, Some(config)).await;
-    WebSocketBytes { socket, current: Bytes::new() }
+    WebSocketStream::from_partially_read(connection, rest.to_vec(), Role::Server, Some(config)).await
 }
 
-/// See [`open`].
+/// Its binary messages as a stream of bytes.
 pub(super) struct WebSocketBytes {
     socket: WebSocketStream<Connection>,
     current: Bytes,
+}
+
+impl WebSocketBytes {
+    /// From now on.
+    pub(super) fn new(socket: WebSocketStream<Connection>) -> Self {
+        Self { socket, current: Bytes::new() }
+    }
 }
 
 fn broken(error: Error) -> io::Error {
