@@ -27,7 +27,7 @@ pub(crate) fn client(place: &Place, program: &str) -> Command {
     command
 }
 
-fn free_port() -> String {
+pub(crate) fn free_port() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("an address").port().to_string()
 }
