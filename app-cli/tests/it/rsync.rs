@@ -16,7 +16,8 @@ fn plant(root: &Path, count: usize) {
         }
         let file = folder.join(format!("file {number}"));
         if number % 50 == 49 {
-            std::os::unix::fs::symlink(format!("file {}", number.saturating_sub(37 * 11)), &file).expect("linked");
+            std::os::unix::fs::symlink(format!("file {}", number.saturating_sub(37 * 11)), &file)
+                .expect("linked");
             continue;
         }
         let text = format!("{number}\n").repeat(number % 97);

@@ -89,24 +89,22 @@ impl Link {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Goes on with another socket, from where the client is; the greeting is made from where we are.
+    /// Goes on with another socket, which it takes, from where the client is; the greeting is made from where we are.
     pub(super) fn attach(
         &self,
-        socket: Socket,
+        socket: &mut Option<Socket>,
         received: u64,
         greeting: impl FnOnce(u64) -> Bytes,
-    ) -> Result<(), (Broken, Socket)> {
+    ) -> Result<(), Broken> {
         let mut state = self.state();
         if state.ends.lost || state.ends.theirs {
-            return Err((Broken::Range, socket));
+            return Err(Broken::Range);
         }
-        if let Err(broken) = state.outbox.resume(received) {
-            return Err((broken, socket));
-        }
+        state.outbox.resume(received)?;
         state.intake.resume();
         state.greeting = Some(greeting(state.intake.received()));
         // A socket that is still there is one of which only the client knows that it is dead.
-        state.socket = Some(socket);
+        state.socket = socket.take();
         (state.since, state.pong, state.heard) = (None, None, Instant::now());
         let until = state.heard + SILENCE;
         state.timer.as_mut().reset(until);

@@ -67,7 +67,9 @@ impl Streams {
         match Frame::decode(first) {
             Ok(Frame::Open(Open { resume: None })) => {}
             Ok(Frame::Open(Open { resume: Some(wish) })) => {
-                if let Err(socket) = self.resume(socket, &wish, key) {
+                let mut socket = Some(socket);
+                self.resume(&mut socket, &wish, key);
+                if let Some(socket) = socket {
                     // One answer for every reason: who guesses learns nothing.
                     let gone = "The machine does not keep this connection any more.";
                     refuse(socket, "connection_gone", gone).await;
@@ -91,19 +93,19 @@ impl Streams {
         Ok(Some(Begun { link, id, streams: Arc::clone(self), _place: place }))
     }
 
-    fn resume(&self, socket: Socket, wish: &Resume, key: &PublicKey) -> Result<(), Socket> {
+    /// Takes the socket where it may go on with that stream.
+    fn resume(&self, socket: &mut Option<Socket>, wish: &Resume, key: &PublicKey) {
         let kept = self.kept();
         let secret = blake3::hash(wish.secret.expose().as_bytes());
         let found = kept.get(&wish.id).filter(|kept| {
             // `Hash` compares in constant time.
             kept.secret == secret && kept.key.key_data() == key.key_data()
         });
-        let Some(found) = found else { return Err(socket) };
+        let Some(found) = found else { return };
         let greeting = |received| welcome(&wish.id, wish.secret.expose(), received);
-        found.link.attach(socket, wish.received, greeting).map_err(|(broken, socket)| {
+        if let Err(broken) = found.link.attach(socket, wish.received, greeting) {
             tracing::debug!(%broken, "a stream could not be resumed");
-            socket
-        })
+        }
     }
 
     /// A place for another connection; the stream that has been without a socket for longest makes room.
