@@ -19,6 +19,7 @@ use crate::process::Surroundings;
 use crate::reaper::Children;
 use crate::server::Listener;
 use crate::ssh::HostKey;
+use crate::terminal::Terminals;
 use crate::{boot, egress, folder, server, shutdown};
 
 /// Between TERM and KILL when the machine is ended by a signal to us.
@@ -27,7 +28,7 @@ const SIGTERM_GRACE: Duration = Duration::from_secs(10);
 const STACK: usize = 8 << 20;
 
 /// What we can beyond version 1 of the protocol: names of [`burstflare_ports::wire::capability`].
-const CAPABILITIES: &[&str] = &[capability::ACTIVITY, capability::FILES];
+const CAPABILITIES: &[&str] = &[capability::ACTIVITY, capability::FILES, capability::TERMINALS];
 
 /// What every call shares.
 pub(crate) struct Agent {
@@ -51,6 +52,8 @@ pub(crate) struct Agent {
     pub(crate) children: Children,
     /// The start hook, until it has run.
     pub(crate) on_start: std::sync::Mutex<Option<String>>,
+    /// Terminals that people look at.
+    pub(crate) terminals: Terminals,
     /// Held by whoever changes or captures the roots: one at a time.
     pub(crate) roots_in_use: Arc<tokio::sync::Mutex<()>>,
     /// Files that are read and written by path.
@@ -99,6 +102,7 @@ impl Agent {
                 egress: boot.egress,
                 children: Children::default(),
                 on_start: std::sync::Mutex::new(boot.on_start),
+                terminals: Terminals::default(),
                 roots_in_use: Arc::default(),
                 files: Files::default(),
                 ended: AtomicBool::new(false),

@@ -2,6 +2,7 @@
 
 mod text;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -44,25 +45,30 @@ pub(crate) async fn exec(agent: &Arc<Agent>, body: Incoming) -> Result<Reply, Re
     let body = body::whole(body, BODY_LIMIT).await?;
     let request: ExecRequest =
         serde_json::from_slice(&body).map_err(|error| Refused::invalid(error.to_string()))?;
-    check(&request)?;
+    check(&request.argv, request.cwd.as_deref(), &request.env)?;
     let (lines, flow) = mpsc::channel(IN_FLIGHT);
     tokio::spawn(run(Arc::clone(agent), request, lines));
     Ok(reply::flow("application/x-ndjson", flow))
 }
 
-fn check(request: &ExecRequest) -> Result<(), Refused> {
-    let bytes: usize = request.argv.iter().map(|argument| argument.len() + 1).sum();
-    let program = request.argv.first().map_or("", String::as_str);
-    if program.is_empty() || request.argv.len() > ARGUMENTS || bytes > ARGUMENT_BYTES {
+/// Refuses what cannot be passed to a program.
+pub(crate) fn check(
+    argv: &[String],
+    cwd: Option<&str>,
+    env: &BTreeMap<String, String>,
+) -> Result<(), Refused> {
+    let bytes: usize = argv.iter().map(|argument| argument.len() + 1).sum();
+    let program = argv.first().map_or("", String::as_str);
+    if program.is_empty() || argv.len() > ARGUMENTS || bytes > ARGUMENT_BYTES {
         return Err(Refused::invalid("`argv` takes 1 to 1,024 items of at most 128 KiB together."));
     }
-    if request.cwd.as_ref().is_some_and(|cwd| !cwd.starts_with('/')) {
+    if cwd.is_some_and(|cwd| !cwd.starts_with('/')) {
         return Err(Refused::invalid("`cwd` has to be absolute."));
     }
-    if request.env.keys().any(|name| name.is_empty() || name.contains(['=', '\0'])) {
+    if env.keys().any(|name| name.is_empty() || name.contains(['=', '\0'])) {
         return Err(Refused::invalid("`env` holds a name that is none."));
     }
-    let texts = request.argv.iter().chain(request.env.values()).chain(request.cwd.as_ref());
+    let texts = argv.iter().chain(env.values()).map(String::as_str).chain(cwd);
     if texts.into_iter().any(|text| text.contains('\0')) {
         return Err(Refused::invalid("NUL bytes cannot be passed to a command."));
     }

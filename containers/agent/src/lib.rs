@@ -22,7 +22,9 @@ mod server;
 mod sftp;
 mod shutdown;
 mod ssh;
+mod terminal;
 mod tree;
+mod websocket;
 
 use std::os::unix::ffi::OsStrExt;
 

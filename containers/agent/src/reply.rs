@@ -42,6 +42,7 @@ refusals! {
     unauthorized, UNAUTHORIZED, "unauthorized", "Wrong key or none.";
     stale, CONFLICT, "stale_epoch", "Another life of the machine was meant.";
     invalid, BAD_REQUEST, "invalid", "The call makes no sense.";
+    not_found, NOT_FOUND, "not_found", "There is no such thing.";
     unknown_call, NOT_FOUND, "unknown_call", "No such call.";
     too_large, PAYLOAD_TOO_LARGE, "too_large", "A bound on what is sent.";
     corrupt, UNPROCESSABLE_ENTITY, "corrupt", "What was sent is damaged or not what it says.";

@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 
 use crate::agent::Agent;
 use crate::reply::{self, Refused, Reply, settle};
-use crate::{activity, bundle, exec, files, hooks, shutdown, ssh, tree};
+use crate::{activity, bundle, exec, files, hooks, shutdown, ssh, terminal, tree};
 
 /// Connections at a time; more wait in the socket's queue.
 const CONNECTIONS: usize = 256;
@@ -124,6 +124,17 @@ async fn call(agent: &Arc<Agent>, mut request: Request<Incoming>) -> Result<Repl
         (&Method::PUT, "/v1/tree") => tree::receive(agent, request.into_body()).await,
         (&Method::PUT, "/v1/bundle") => bundle::receive(agent, request.into_body()).await,
         (&Method::POST, "/v1/exec") => exec::exec(agent, request.into_body()).await,
+        (&Method::GET, "/v1/terminals") => terminal::list(agent),
+        (&Method::POST, "/v1/terminals") => terminal::create(agent, request.into_body()).await,
+        (method, path) if path.starts_with("/v1/terminals/") => {
+            let rest = path.strip_prefix("/v1/terminals/").unwrap_or_default();
+            match (method, rest.split_once('/')) {
+                (&Method::GET, None) => terminal::show(agent, rest),
+                (&Method::DELETE, None) => terminal::close(agent, rest).await,
+                (&Method::GET, Some((id, "view"))) => terminal::view(agent, id, &mut request),
+                _ => Err(Refused::unknown_call(UNKNOWN_CALL_MESSAGE)),
+            }
+        }
         (&Method::POST, "/v1/hooks/start") => hooks::start(agent),
         (&Method::POST, "/v1/quiesce") => shutdown::quiesce(agent, request.into_body()).await,
         (&Method::POST, "/v1/shutdown") => shutdown::shutdown(agent, request.into_body()).await,

@@ -20,11 +20,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use burstflare_ports::wire::SSH_KEY_HEADER;
 use burstflare_ports::wire::resume::SUBPROTOCOL;
-use http::header::{
-    CONNECTION, HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
-    SEC_WEBSOCKET_VERSION, UPGRADE,
-};
-use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use http::header::SEC_WEBSOCKET_PROTOCOL;
+use http::{HeaderValue, Request};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -34,14 +31,14 @@ use russh::server::Config;
 use russh::{MethodKind, MethodSet, SshId};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use self::resume::Streams;
 use self::session::Visit;
 use self::stream::WebSocketBytes;
 use crate::agent::Agent;
-use crate::reply::{Refused, Reply, done};
+use crate::reply::{Refused, Reply};
 use crate::server::Connection;
+use crate::websocket;
 
 /// SSH connections at a time.
 const CONNECTIONS: usize = 64;
@@ -107,50 +104,27 @@ impl HostKey {
 
 /// Answers the upgrade and serves SSH on what becomes of the connection.
 pub(crate) fn upgrade(agent: &Arc<Agent>, request: &mut Request<Incoming>) -> Result<Reply, Refused> {
-    let accept = websocket(request.headers())?;
     let line =
         request.headers().get(SSH_KEY_HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let allowed = PublicKey::from_openssh(line)
         .map_err(|_| Refused::invalid(format!("`{SSH_KEY_HEADER}` has to hold one public key.")))?;
-    let resumable = lists(request.headers(), SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL);
+    let resumable = websocket::lists(request.headers(), SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL);
     let places = if resumable { &agent.host_key.greetings } else { &agent.host_key.places };
     let place = Arc::clone(places)
         .try_acquire_owned()
         .map_err(|_| Refused::too_large(format!("{CONNECTIONS} SSH connections are open already.")))?;
-    let upgrade = hyper::upgrade::on(request);
+    let (mut reply, upgrade) = websocket::accept(request)?;
     let agent = Arc::clone(agent);
     tokio::spawn(async move {
         if let Err(problem) = serve(agent, upgrade, allowed, resumable, place).await {
             tracing::debug!(%problem, "an SSH connection broke");
         }
     });
-    let mut reply = done();
-    *reply.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = reply.headers_mut();
-    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
     if resumable {
+        let headers = reply.headers_mut();
         headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
     }
     Ok(reply)
-}
-
-/// Checks the handshake of RFC 6455 section 4.2.1 and answers the accept key.
-fn websocket(headers: &HeaderMap) -> Result<HeaderValue, Refused> {
-    let key = headers.get(SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes);
-    let key = key.filter(|_| {
-        lists(headers, UPGRADE, "websocket")
-            && lists(headers, CONNECTION, "upgrade")
-            && lists(headers, SEC_WEBSOCKET_VERSION, "13")
-    });
-    let accept = key.map(derive_accept_key).and_then(|accept| accept.parse().ok());
-    accept.ok_or_else(|| Refused::invalid("This call is a WebSocket of version 13."))
-}
-
-fn lists(headers: &HeaderMap, name: HeaderName, word: &str) -> bool {
-    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|part| part.trim().eq_ignore_ascii_case(word))
 }
 
 async fn serve(

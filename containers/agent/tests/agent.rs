@@ -16,5 +16,7 @@ mod files;
 mod machine;
 #[path = "agent/ssh.rs"]
 mod ssh;
+#[path = "agent/terminal.rs"]
+mod terminal;
 #[path = "agent/tree.rs"]
 mod tree;

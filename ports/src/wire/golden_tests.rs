@@ -6,7 +6,7 @@ use super::tree::{Digest, Entry, Header, Kind, Summary};
 use super::*;
 use crate::secret::Secret;
 
-fn golden<T>(message: &T, literal: &str)
+pub(super) fn golden<T>(message: &T, literal: &str)
 where
     T: serde::Serialize + serde::de::DeserializeOwned,
 {

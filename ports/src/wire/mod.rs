@@ -16,6 +16,11 @@
 //! | `PUT /v1/tree` | such an archive (unframed): the roots become exactly that tree, verified → [`tree::Summary`] |
 //! | `POST /v1/snapshots/scan`, `POST /v1/snapshots/packs`, `PUT /v1/snapshots` | [`snapshot`], where [`Ready::capabilities`] names it |
 //! | `POST /v1/hooks/start` | runs `on_start` once for this life, in the background → 204 |
+//! | `GET /v1/terminals` | → [`terminal::Terminals`] (capability [`capability::TERMINALS`], as the next four) |
+//! | `POST /v1/terminals` | [`terminal::NewTerminal`] → [`terminal::Terminal`] |
+//! | `GET /v1/terminals/{id}` | → [`terminal::Terminal`] |
+//! | `DELETE /v1/terminals/{id}` | hangs up its programs and forgets it → 204 |
+//! | `GET /v1/terminals/{id}/view` (WebSocket) | one viewer's conversation, see [`terminal`] |
 //! | `GET /v1/activity` | → [`Activity`]; asking is none itself (capability [`ACTIVITY`]) |
 //! | `POST /v1/quiesce` | [`Quiesce`]: ends the user's processes (TERM, wait, KILL) and flushes the roots' file systems; → 204, the agent stays; 409 `busy` where it was to happen only to an idle machine |
 //! | `POST /v1/shutdown` | [`Shutdown`]: TERM, wait, KILL, flush; → 204, then the agent exits 0 |
@@ -31,6 +36,7 @@ pub mod path;
 mod ready;
 pub mod resume;
 pub mod snapshot;
+pub mod terminal;
 pub mod tree;
 
 pub use activity::{Activity, Busy, Quiesce, Reason};
@@ -60,3 +66,5 @@ pub const BOOT_LIMIT: usize = 1 << 20;
 
 #[cfg(test)]
 mod golden_tests;
+#[cfg(test)]
+mod terminal_tests;

@@ -18,7 +18,7 @@ async fn ready_tells_who_it_is() {
     let (status, body) = machine.get("/ready").await;
     assert_eq!(status, StatusCode::OK);
     let ready: Ready = serde_json::from_slice(&body).unwrap();
-    assert_eq!((ready.protocol, ready.oldest_protocol, ready.epoch), (1, 1, EPOCH));
+    assert_eq!((ready.protocol, ready.oldest_protocol, ready.epoch), (2, 1, EPOCH));
     assert_eq!(ready.machine, "ses_test");
     assert!(ready.ssh_host_key.starts_with("ssh-ed25519 AAAA"), "{}", ready.ssh_host_key);
 }
@@ -36,6 +36,8 @@ async fn every_call_needs_the_key_and_the_epoch() {
         (Method::DELETE, "/v1/files?path=f"),
         (Method::GET, "/v1/search?name=f"),
         (Method::GET, "/v1/ssh"),
+        (Method::POST, "/v1/terminals"),
+        (Method::GET, "/v1/terminals/1/view"),
         (Method::PUT, "/v1/bundle"),
         (Method::GET, "/v1/tree"),
         (Method::PUT, "/v1/tree"),
@@ -66,7 +68,7 @@ async fn every_call_needs_the_key_and_the_epoch() {
             assert_eq!(serde_json::from_slice::<Refusal>(&body).unwrap().code, code, "{method} {path}");
         }
     }
-    assert_eq!(machine.refusal(Method::GET, "/nowhere", "").await.1.code, "not_found");
+    assert_eq!(machine.refusal(Method::GET, "/nowhere", "").await.1.code, "unknown_call");
     assert_eq!(machine.get("/ready").await.0, StatusCode::OK, "none of them did anything");
 }
 
