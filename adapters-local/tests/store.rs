@@ -9,6 +9,8 @@ mod blobs;
 mod crash;
 #[path = "store/hints.rs"]
 mod hints;
+#[path = "store/kill.rs"]
+mod kill;
 #[path = "store/model.rs"]
 mod model;
 #[path = "store/plans.rs"]
