@@ -64,6 +64,23 @@ pub(crate) struct Opened {
 }
 
 impl Opened {
+    /// What is open already.
+    pub(crate) const fn plain(file: OwnedFd) -> Self {
+        Self { file, put_back: None }
+    }
+
+    /// Whether the mode was lifted, and waits to be put back.
+    pub(crate) const fn is_lifted(&self) -> bool {
+        self.put_back.is_some()
+    }
+
+    /// Puts the mode back at once and keeps the handle, which stays good. (Not for folders: looking up a name in
+    /// one asks for its mode each time.)
+    pub(crate) fn into_file(mut self) -> io::Result<OwnedFd> {
+        restore(self.put_back.take());
+        self.file.try_clone()
+    }
+
     /// Opens for reading; what lacks the owner's bits in `needed` gets them for the while.
     pub(crate) fn reading(folder: impl AsFd, name: &[u8], flags: OFlags, needed: u32) -> io::Result<Self> {
         let flags = flags | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -99,6 +116,29 @@ impl Opened {
     pub(crate) fn forget_mode(&mut self) {
         self.put_back = None;
     }
+}
+
+/// `None` for what is gone, or is something else by now.
+pub(crate) fn present<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error)
+            if matches!(
+                error.raw_os_error(),
+                Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::ENXIO)
+            ) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Sets the mode of what is there under this name, itself and not what it points to.
+pub(crate) fn set_mode(folder: BorrowedFd<'_>, name: &[u8], mode: u32) -> io::Result<()> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let handle = rustix::fs::openat(folder, name, flags, Mode::empty())?;
+    Ok(rustix::fs::chmod(format!("/proc/self/fd/{}", handle.as_raw_fd()), Mode::from_raw_mode(mode))?)
 }
 
 fn mode_of(file: &OwnedFd) -> rustix::io::Result<u32> {
@@ -229,6 +269,7 @@ pub(crate) struct Staging {
     root: OwnedFd,
     mode: u32,
     mtime_ns: i64,
+    kept: bool,
 }
 
 impl Staging {
@@ -236,7 +277,7 @@ impl Staging {
     pub(crate) fn begin(root: &str) -> io::Result<(Self, OwnedFd)> {
         let root = open_root(root)?;
         let before = rustix::fs::fstat(&root)?;
-        let staging = Self { root, mode: before.st_mode & 0o7777, mtime_ns: mtime_ns(&before) };
+        let staging = Self { root, mode: before.st_mode & 0o7777, mtime_ns: mtime_ns(&before), kept: false };
         if staging.mode & 0o700 != 0o700 {
             rustix::fs::fchmod(&staging.root, Mode::from_raw_mode(staging.mode | 0o700))?;
         }
@@ -252,6 +293,11 @@ impl Staging {
         self.root.as_fd()
     }
 
+    /// Leaves everything as it is: somebody else tidies up.
+    pub(crate) fn keep(mut self) {
+        self.kept = true;
+    }
+
     /// Another mode and time for the root at the end: its content is new.
     pub(crate) fn settle(&mut self, mode: u32, mtime_ns: i64) {
         self.mode = mode;
@@ -261,6 +307,13 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
+        #[cfg(test)]
+        if crate::snapshot::is_dead() {
+            return;
+        }
+        if self.kept {
+            return;
+        }
         let gone = remove(self.root(), STAGING)
             .and_then(|()| Ok(rustix::fs::futimens(&self.root, &times(self.mtime_ns))?))
             .and_then(|()| Ok(rustix::fs::fchmod(&self.root, Mode::from_raw_mode(self.mode))?));

@@ -21,6 +21,7 @@ mod reply;
 mod server;
 mod sftp;
 mod shutdown;
+mod snapshot;
 mod ssh;
 mod terminal;
 mod tree;

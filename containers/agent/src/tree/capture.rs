@@ -85,7 +85,7 @@ impl<W: Write> Capture<W> {
             let full = [prefix, b"/", &name].concat();
             if inside {
                 if let Some(opened) =
-                    present_folder(Opened::reading(handle, &name, OFlags::DIRECTORY, 0o500))?
+                    folder::present(Opened::reading(handle, &name, OFlags::DIRECTORY, 0o500))?
                 {
                     self.inside(opened.file.as_fd(), &full, depth + 1)?;
                 }
@@ -129,7 +129,7 @@ impl<W: Write> Capture<W> {
     fn file(&mut self, handle: BorrowedFd<'_>, name: &[u8], full: &[u8]) -> io::Result<()> {
         // NONBLOCK: if a pipe took the file's place, opening must not hang.
         let before = folder::stat(handle, name);
-        let Some(opened) = present_folder(Opened::reading(handle, name, OFlags::NONBLOCK, 0o400))? else {
+        let Some(opened) = folder::present(Opened::reading(handle, name, OFlags::NONBLOCK, 0o400))? else {
             return Ok(());
         };
         let stat = rustix::fs::fstat(&opened.file)?;
@@ -222,21 +222,5 @@ fn present<T>(result: rustix::io::Result<T>) -> io::Result<Option<T>> {
         Ok(value) => Ok(Some(value)),
         Err(Errno::NOENT | Errno::INVAL) => Ok(None),
         Err(error) => Err(error.into()),
-    }
-}
-
-fn present_folder(result: io::Result<Opened>) -> io::Result<Option<Opened>> {
-    match result {
-        Ok(opened) => Ok(Some(opened)),
-        // Gone, or something else by now.
-        Err(error)
-            if matches!(
-                error.raw_os_error(),
-                Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::ENXIO)
-            ) =>
-        {
-            Ok(None)
-        }
-        Err(error) => Err(error),
     }
 }

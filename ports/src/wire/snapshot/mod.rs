@@ -112,7 +112,7 @@ impl fmt::Debug for Hash {
     }
 }
 
-/// Text that is no [`Hash`]: 64 lower-case hexadecimal digits.
+/// Text that is no [`struct@Hash`]: 64 lower-case hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a digest of 64 hexadecimal digits")]
 pub struct InvalidHash;
@@ -190,6 +190,9 @@ pub struct Scanned {
     pub files: u64,
     /// Bytes of all files together, as [`super::tree::Summary`] counts them.
     pub bytes: u64,
+    /// Digest of the tree. (Times and hard links are not in it.)
+    #[serde(default)]
+    pub digest: String,
     /// Files that were not read because they look as they did to the parent.
     pub reused_files: u64,
     /// Files that were read.

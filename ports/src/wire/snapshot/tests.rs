@@ -141,7 +141,7 @@ fn golden_records_and_trailers() {
     let scanned = Scanned { scan: "1-2".into(), entries: 5, files: 3, ..Scanned::default() };
     assert_eq!(
         serde_json::to_string(&scanned).expect("serialises"),
-        r#"{"scan":"1-2","entries":5,"files":3,"bytes":0,"reused_files":0,"read_files":0,"read_bytes":0,"new_chunks":0,"new_bytes":0,"changed":{"files":0,"torn":0,"paths":[]}}"#
+        r#"{"scan":"1-2","entries":5,"files":3,"bytes":0,"digest":"","reused_files":0,"read_files":0,"read_bytes":0,"new_chunks":0,"new_bytes":0,"changed":{"files":0,"torn":0,"paths":[]}}"#
     );
     assert_eq!(
         serde_json::to_string(&Hash([0xab; 32])).expect("serialises"),
