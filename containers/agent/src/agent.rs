@@ -18,6 +18,7 @@ use crate::files::Files;
 use crate::process::Surroundings;
 use crate::reaper::Children;
 use crate::server::Listener;
+use crate::snapshot::{self, Scans};
 use crate::ssh::HostKey;
 use crate::terminal::Terminals;
 use crate::{boot, egress, folder, server, shutdown};
@@ -28,7 +29,8 @@ const SIGTERM_GRACE: Duration = Duration::from_secs(10);
 const STACK: usize = 8 << 20;
 
 /// What we can beyond version 1 of the protocol: names of [`burstflare_ports::wire::capability`].
-const CAPABILITIES: &[&str] = &[capability::ACTIVITY, capability::FILES, capability::TERMINALS];
+const CAPABILITIES: &[&str] =
+    &[capability::ACTIVITY, capability::FILES, capability::SNAPSHOTS, capability::TERMINALS];
 
 /// What every call shares.
 pub(crate) struct Agent {
@@ -62,6 +64,8 @@ pub(crate) struct Agent {
     pub(crate) ended: AtomicBool,
     /// Told when the answer that reports the end is written.
     pub(crate) finished: Notify,
+    /// The last scan of a snapshot.
+    pub(crate) scans: Scans,
     started: Instant,
 }
 
@@ -81,9 +85,17 @@ impl Agent {
                 if let Err(problem) = std::fs::create_dir_all(root) {
                     tracing::warn!(root, %problem, "a root cannot be made");
                 }
-                if let Err(problem) = folder::sweep(root) {
-                    tracing::warn!(root, %problem, "unfinished files of an earlier life stay");
+            }
+            match snapshot::swap::recover(&boot.roots) {
+                Ok(()) => {
+                    for root in &boot.roots {
+                        if let Err(problem) = folder::sweep(root) {
+                            tracing::warn!(root, %problem, "unfinished files of an earlier life stay");
+                        }
+                    }
                 }
+                // What is unfinished is then the only whole tree there is.
+                Err(problem) => tracing::error!(%problem, "a restore that was cut off cannot be finished"),
             }
             if let Err(problem) = std::fs::create_dir_all(Path::new(&boot.run).join("awake")) {
                 tracing::warn!(run = boot.run, %problem, "the folder for marks cannot be made");
@@ -107,6 +119,7 @@ impl Agent {
                 files: Files::default(),
                 ended: AtomicBool::new(false),
                 finished: Notify::new(),
+                scans: Scans::default(),
                 started: Instant::now(),
             });
             agent.attend(listener).await

@@ -161,7 +161,8 @@ impl FlowWriter {
         self.send(framed)
     }
 
-    fn send(&self, bytes: Bytes) -> io::Result<()> {
+    /// Sends a piece as it is, past what was collected.
+    pub(crate) fn send(&self, bytes: Bytes) -> io::Result<()> {
         // A reader may be slow, but one that stands still must not hold the roots for ever.
         let sending = tokio::time::timeout(SILENCE, self.sender.send(Ok(bytes)));
         self.runtime

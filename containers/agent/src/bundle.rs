@@ -19,6 +19,7 @@ use crate::agent::Agent;
 use crate::body;
 use crate::folder::{self, Missing, Staging, Trail};
 use crate::reply::{self, Refused, Reply};
+use crate::snapshot::swap;
 use crate::tree::{Budget, HEADERS, Meter, copy};
 
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
@@ -30,9 +31,11 @@ const WINDOW: u32 = 27;
 /// Unpacks the body.
 pub(crate) async fn receive(agent: &Arc<Agent>, body: Incoming) -> Result<Reply, Refused> {
     let turn = Arc::clone(&agent.roots_in_use).lock_owned().await;
-    let root = agent.roots.first().cloned().unwrap_or_default();
+    let roots = agent.roots.clone();
     let summary = body::read_by(body, move |archive| {
-        let result = unpack_into(&root, archive);
+        swap::recover(&roots)?;
+        let root = roots.first().map_or("", String::as_str);
+        let result = unpack_into(root, archive);
         drop(turn);
         result
     })

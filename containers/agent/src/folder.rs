@@ -45,7 +45,12 @@ pub(crate) fn kind(stat: &Stat) -> FileType {
 pub(crate) fn names(folder: impl AsFd) -> io::Result<Vec<Vec<u8>>> {
     let mut names = Vec::new();
     for entry in Dir::read_from(folder)? {
-        let entry = entry?;
+        let entry = match entry {
+            Ok(entry) => entry,
+            // The folder was removed while it is open.
+            Err(Errno::NOENT) => break,
+            Err(error) => return Err(error.into()),
+        };
         let name = entry.file_name().to_bytes();
         if name != b"." && name != b".." {
             names.push(name.to_vec());

@@ -21,7 +21,8 @@ mod reply;
 mod server;
 mod sftp;
 mod shutdown;
-mod snapshot;
+#[doc(hidden)]
+pub mod snapshot;
 mod ssh;
 mod terminal;
 mod tree;

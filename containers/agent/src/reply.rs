@@ -47,6 +47,7 @@ refusals! {
     too_large, PAYLOAD_TOO_LARGE, "too_large", "A bound on what is sent.";
     corrupt, UNPROCESSABLE_ENTITY, "corrupt", "What was sent is damaged or not what it says.";
     unacceptable, UNPROCESSABLE_ENTITY, "invalid", "What was sent breaks a rule.";
+    no_scan, NOT_FOUND, "not_found", "A scan that was dropped, or never was.";
     busy, CONFLICT, "busy", "Something happened meanwhile.";
     full, INSUFFICIENT_STORAGE, "full", "No space left.";
     internal, INTERNAL_SERVER_ERROR, "internal", "Our own failure.";

@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 
 use crate::agent::Agent;
 use crate::reply::{self, Refused, Reply, settle};
-use crate::{activity, bundle, exec, files, hooks, shutdown, ssh, terminal, tree};
+use crate::{activity, bundle, exec, files, hooks, shutdown, snapshot, ssh, terminal, tree};
 
 /// Connections at a time; more wait in the socket's queue.
 const CONNECTIONS: usize = 256;
@@ -122,6 +122,9 @@ async fn call(agent: &Arc<Agent>, mut request: Request<Incoming>) -> Result<Repl
         (&Method::GET, "/v1/ssh") => ssh::upgrade(agent, &mut request),
         (&Method::GET, "/v1/tree") => tree::send(agent).await,
         (&Method::PUT, "/v1/tree") => tree::receive(agent, request.into_body()).await,
+        (&Method::POST, "/v1/snapshots/scan") => snapshot::scan(agent, request).await,
+        (&Method::POST, "/v1/snapshots/packs") => snapshot::packs(agent, request).await,
+        (&Method::PUT, "/v1/snapshots") => snapshot::restore(agent, request.into_body()).await,
         (&Method::PUT, "/v1/bundle") => bundle::receive(agent, request.into_body()).await,
         (&Method::POST, "/v1/exec") => exec::exec(agent, request.into_body()).await,
         (&Method::GET, "/v1/terminals") => terminal::list(agent),

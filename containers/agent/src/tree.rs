@@ -18,6 +18,7 @@ pub(crate) use self::{capture::capture as capture_roots, restore::restore as res
 use crate::agent::Agent;
 use crate::body::{self, FlowWriter, release_memory};
 use crate::reply::{self, Refused, Reply};
+use crate::snapshot::swap;
 
 /// Answers the archive as it is made.
 pub(crate) async fn send(agent: &Arc<Agent>) -> Result<Reply, Refused> {
@@ -25,7 +26,7 @@ pub(crate) async fn send(agent: &Arc<Agent>) -> Result<Reply, Refused> {
     let roots = agent.roots.clone();
     let (mut writer, flow) = FlowWriter::new(frame::encode);
     tokio::task::spawn_blocking(move || {
-        match capture::capture(&roots, &mut writer) {
+        match swap::recover(&roots).and_then(|()| capture::capture(&roots, &mut writer)) {
             Ok(mut summary) => {
                 let sent = writer.finish(|archive| {
                     summary.archive_blake3 = Some(archive.to_hex().to_string());
@@ -51,6 +52,7 @@ pub(crate) async fn receive(agent: &Arc<Agent>, body: Incoming) -> Result<Reply,
     let turn = Arc::clone(&agent.roots_in_use).lock_owned().await;
     let roots = agent.roots.clone();
     let summary = body::read_by(body, move |archive| {
+        swap::recover(&roots)?;
         let result = restore::restore(&roots, archive);
         // Held until the work is done, even if the caller has gone.
         drop(turn);

@@ -14,6 +14,12 @@ mod exec;
 mod files;
 #[path = "agent/machine.rs"]
 mod machine;
+#[path = "agent/snapshot.rs"]
+mod snapshot;
+#[path = "agent/snapshot_calls.rs"]
+mod snapshot_calls;
+#[path = "agent/snapshot_damage.rs"]
+mod snapshot_damage;
 #[path = "agent/ssh.rs"]
 mod ssh;
 #[path = "agent/terminal.rs"]

@@ -6,3 +6,5 @@ pub const ACTIVITY: &str = "activity";
 pub const TERMINALS: &str = "terminals";
 /// Files by path, and search.
 pub const FILES: &str = "files";
+/// Incremental snapshots in packs: [`super::snapshot`].
+pub const SNAPSHOTS: &str = super::snapshot::CAPABILITY;

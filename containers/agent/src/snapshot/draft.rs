@@ -77,7 +77,7 @@ impl Draft {
     pub(super) fn fill(
         &mut self,
         at: u32,
-        content: Content,
+        content: &Content,
         source: &mut impl FnMut(&Hash, u64) -> Source,
     ) -> Result<Option<u32>, Refused> {
         let mut extents = Vec::with_capacity(content.pieces.len());

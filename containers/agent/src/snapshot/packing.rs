@@ -237,7 +237,7 @@ fn read_anew(
         }
         content.changed = true;
         let again =
-            draft.fill(at, content, &mut |hash, offset| match (made.get(hash), parent.get(hash)) {
+            draft.fill(at, &content, &mut |hash, offset| match (made.get(hash), parent.get(hash)) {
                 (Some(source), _) => *source,
                 (None, Some(number)) => Source::Parent(*number),
                 (None, None) => Source::Entry(at, offset),

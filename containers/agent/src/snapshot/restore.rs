@@ -1,7 +1,6 @@
 //! The way back: a manifest and its packs become the roots' trees. Everything is made beside the old trees and
 //! verified before it takes their place.
 
-use std::collections::HashMap;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -40,7 +39,8 @@ pub(super) fn restore(roots: &[String], mut body: impl Read) -> Result<Summary, 
     let mut piece = vec![0; PIECE];
     let mut next = || -> Result<Option<Vec<Part>>, Refused> {
         match body.read(&mut piece)? {
-            0 => Ok(None),
+            // The last piece may have been damaged behind parts that were fine.
+            0 => Ok(decoder.push(&[]).map(|_| None)?),
             length => Ok(Some(decoder.push(piece.get(..length).unwrap_or_default())?)),
         }
     };
@@ -306,7 +306,7 @@ impl<'r> Plan<'r> {
             match rustix::fs::linkat(from, old, to, name, AtFlags::empty()) {
                 // Roots on disks of their own, or a limit on names: as good as a file of the same content.
                 Err(Errno::XDEV | Errno::MLINK) => {
-                    copy(&file.path, &mut firsts, path, &mut reach, file.look)?
+                    copy(&file.path, &mut firsts, path, &mut reach, file.look)?;
                 }
                 other => other.map_err(failed(path))?,
             }
@@ -402,7 +402,7 @@ fn unpack(
             scope.spawn(|| {
                 let mut tools = Reach::of(plan.roots, &stage.new).map(Unpacking::new);
                 while let Some(job) = take(&receiver) {
-                    let mut failure = || failure.lock().unwrap_or_else(PoisonError::into_inner);
+                    let failure = || failure.lock().unwrap_or_else(PoisonError::into_inner);
                     // After a failure they are only thrown away.
                     if failure().is_some() {
                         continue;

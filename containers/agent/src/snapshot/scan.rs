@@ -314,7 +314,7 @@ fn read_all(
                     Some(content) => {
                         counts.read_files += 1;
                         counts.read_bytes += content.read;
-                        draft.fill(at, content, &mut |hash, offset| {
+                        draft.fill(at, &content, &mut |hash, offset| {
                             parent
                                 .get(hash)
                                 .map_or(Source::Entry(at, offset), |number| Source::Parent(*number))

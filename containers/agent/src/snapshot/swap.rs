@@ -173,7 +173,7 @@ fn open_writable(root: &str) -> io::Result<OwnedFd> {
 /// What is old goes, what is new comes. A name that is in its place stays.
 fn move_in(root: BorrowedFd<'_>, new: BorrowedFd<'_>, record: &Root) -> io::Result<()> {
     for name in folder::names(root)? {
-        let old = name != STAGING
+        let old = !folder::is_staging(&name)
             && (!record.names.contains_key(&path::encode(&name)) || folder::stat(new, &name).is_ok());
         if old {
             step()?;

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use super::seen::Seen;
 use super::work::threads;
-use crate::folder::{self, Opened, STAGING};
+use crate::folder::{self, Opened};
 use crate::reply::Refused;
 
 /// Folders whose mode has to be lifted to look into them: each holds two handles for as long as the scan lasts.
@@ -203,9 +203,14 @@ fn list(task: &Task, buffer: &mut [MaybeUninit<u8>]) -> io::Result<Option<(Arc<O
     let mut found = Vec::new();
     let mut entries = RawDir::new(handle.file.as_fd(), buffer);
     while let Some(entry) = entries.next() {
-        let entry = entry?;
+        let entry = match entry {
+            Ok(entry) => entry,
+            // A folder that was removed while it is open.
+            Err(Errno::NOENT) => break,
+            Err(error) => return Err(error.into()),
+        };
         let name = entry.file_name().to_bytes();
-        if matches!(name, b"." | b"..") || task.depth == 0 && name == STAGING {
+        if matches!(name, b"." | b"..") || task.depth == 0 && folder::is_staging(name) {
             continue;
         }
         found.extend(look(handle.file.as_fd(), entry.file_name())?);

@@ -16,9 +16,9 @@ use proptest::test_runner::{Config, TestRunner};
 use crate::machine::{Machine, give_away};
 
 /// Everything that is kept of a tree: kind, mode, time, content or target.
-type Picture = BTreeMap<Vec<u8>, (char, u32, i64, Vec<u8>)>;
+pub(crate) type Picture = BTreeMap<Vec<u8>, (char, u32, i64, Vec<u8>)>;
 
-fn picture(roots: &[impl AsRef<Path>]) -> Picture {
+pub(crate) fn picture(roots: &[impl AsRef<Path>]) -> Picture {
     let mut all = Picture::new();
     for (at, root) in roots.iter().enumerate() {
         look(root.as_ref(), at.to_string().into_bytes(), &mut all);
@@ -28,7 +28,7 @@ fn picture(roots: &[impl AsRef<Path>]) -> Picture {
 
 /// Only what differs, and not the whole content: these trees are large.
 #[track_caller]
-fn assert_same(left: &Picture, right: &Picture) {
+pub(crate) fn assert_same(left: &Picture, right: &Picture) {
     let names: std::collections::BTreeSet<_> = left.keys().chain(right.keys()).collect();
     let brief = |picture: &Picture, name: &Vec<u8>| {
         picture.get(name).map(|(kind, mode, time, content)| {
@@ -66,7 +66,7 @@ fn look(path: &Path, name: Vec<u8>, all: &mut Picture) {
 }
 
 /// The archive without frames, and its summary.
-async fn capture(machine: &Machine) -> (Vec<u8>, Summary) {
+pub(crate) async fn capture(machine: &Machine) -> (Vec<u8>, Summary) {
     let (status, body) = machine.get("/v1/tree").await;
     assert_eq!(status, StatusCode::OK);
     let mut decoder = Decoder::default();
@@ -90,7 +90,7 @@ fn set(path: &Path, mode: u32) {
     std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
 }
 
-fn odd_tree(machine: &Machine) {
+pub(crate) fn odd_tree(machine: &Machine) {
     let root = &machine.roots[0];
     let at = |name: &[u8]| root.join(OsStr::from_bytes(name));
     std::fs::write(at(b"every byte"), (0..=255).collect::<Vec<u8>>()).unwrap();
@@ -134,7 +134,7 @@ fn odd_tree(machine: &Machine) {
     rustix::fs::utimensat(rustix::fs::CWD, root, &times, rustix::fs::AtFlags::empty()).unwrap();
 }
 
-fn without_socket(mut picture: Picture) -> Picture {
+pub(crate) fn without_socket(mut picture: Picture) -> Picture {
     picture.remove(&b"0/socket"[..]);
     picture
 }

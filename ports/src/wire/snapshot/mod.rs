@@ -16,8 +16,8 @@
 //! `disk` names the disk that the roots lie on, for as long as nobody but the machine's processes changes it (at
 //! most [`MAX_DISK`] bytes, percent-encoded). Where it equals the parent's, files that look untouched are not read.
 //! Without it, or with another, everything is read; nothing that the parent holds is sent again in either case.
-//! A scan's result is dropped after ten minutes, by the next scan, or when its packs were fetched to the end;
-//! fetching a dropped one is 404 `not_found`. A manifest, pack or stream that is damaged is 422 `corrupt`.
+//! A scan's result is dropped after ten minutes, by the next scan, or when its packs are fetched, to the end or not;
+//! fetching a dropped one is 404 `not_found`, and the way on is another scan. A manifest, pack or stream that is damaged is 422 `corrupt`.
 //!
 //! The tree's digest is [`super::tree::Digest`], so the same tree has the same digest in either format. One thing
 //! could not be hashed in reasonable time: a file with more than [`MAX_HASHED_HOLES`] bytes of holes stands in the

@@ -94,6 +94,8 @@ pub struct Decoder {
     manifest: u64,
     /// The manifest's bytes are over: a pack came after them.
     after_manifest: bool,
+    /// Said with the next call: parts before the damage are handed out first.
+    failed: Option<SnapshotError>,
 }
 
 #[derive(Debug)]
@@ -114,16 +116,32 @@ impl Decoder {
             packs: 0,
             manifest: 0,
             after_manifest: false,
+            failed: None,
         }
     }
 
-    /// Takes in bytes and answers what became whole.
+    /// Takes in bytes and answers what became whole. What came before some damage is still answered; the next call
+    /// then says what is wrong, be it with no bytes at all.
     ///
     /// # Errors
     /// On anything out of order, out of bounds or damaged; the decoder is of no use after that.
     pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<Part>, SnapshotError> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
         let frames = self.frames.push(bytes).map_err(|error| SnapshotError::Corrupt(error.to_string()))?;
-        frames.into_iter().map(|frame| self.part(frame)).collect()
+        let mut parts = Vec::with_capacity(frames.len());
+        for frame in frames {
+            match self.part(frame) {
+                Ok(part) => parts.push(part),
+                Err(error) if parts.is_empty() => return Err(error),
+                Err(error) => {
+                    self.failed = Some(error);
+                    break;
+                }
+            }
+        }
+        Ok(parts)
     }
 
     /// The trailer, once the stream has ended.
@@ -131,6 +149,9 @@ impl Decoder {
     /// # Errors
     /// Where it ended too early, or has no manifest.
     pub fn finish(self) -> Result<Bytes, SnapshotError> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
         if self.pack.is_some() || self.manifest == 0 {
             return corrupt("the stream ends in the middle");
         }
