@@ -7,6 +7,7 @@
 )]
 
 mod bundle;
+mod burst;
 mod config_ssh;
 mod credentials;
 mod direction;
