@@ -2,6 +2,7 @@
 
 pub mod build;
 pub mod bundle;
+pub mod diff;
 pub(crate) mod id_order;
 pub mod idle;
 pub mod manifest;

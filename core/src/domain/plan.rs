@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::snapshot::{Keep, Retention};
+
 /// The limits of a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
@@ -19,14 +21,22 @@ pub struct Plan {
     pub running: u64,
     /// Bytes of one uploaded bundle.
     pub bundle: u64,
-    /// Complete automatic snapshots kept of a session.
-    pub auto_snapshots: usize,
-    /// Bytes of one snapshot's archive.
+    /// Snapshots of one session that people asked for.
+    pub snapshots: u64,
+    /// What is kept of a session's snapshots.
+    pub retention: Retention,
+    /// How often a running session is snapshotted by itself, if it is.
+    pub autosave: Option<Duration>,
+    /// Bytes of one snapshot's archive, or of its packs together.
     pub snapshot: u64,
     /// How long one setup step may take.
     pub step: Duration,
     /// The longest idle time before a session sleeps; none where it may stay awake for good.
     pub idle: Option<Duration>,
+}
+
+const fn days(count: u64) -> Duration {
+    Duration::from_secs(count * 86_400)
 }
 
 const MIB: u64 = 1 << 20;
@@ -41,7 +51,13 @@ pub const LOCAL: Plan = Plan {
     sessions: 500,
     running: 200,
     bundle: 100 * MIB,
-    auto_snapshots: 2,
+    snapshots: 100,
+    retention: Retention {
+        auto: Keep { count: 12, age: days(30) },
+        pre_restore: Keep { count: 3, age: days(30) },
+        manual: days(365),
+    },
+    autosave: Some(Duration::from_secs(10 * 60)),
     snapshot: 64 * GIB,
     step: Duration::from_secs(3600),
     idle: None,
@@ -56,7 +72,13 @@ pub const STANDARD: Plan = Plan {
     sessions: 50,
     running: 10,
     bundle: 100 * MIB,
-    auto_snapshots: 2,
+    snapshots: 20,
+    retention: Retention {
+        auto: Keep { count: 6, age: days(14) },
+        pre_restore: Keep { count: 2, age: days(7) },
+        manual: days(90),
+    },
+    autosave: Some(Duration::from_secs(10 * 60)),
     snapshot: 16 * GIB,
     step: Duration::from_secs(1800),
     idle: Some(Duration::from_secs(24 * 3600)),
@@ -71,7 +93,13 @@ pub const TINY: Plan = Plan {
     sessions: 2,
     running: 1,
     bundle: MIB,
-    auto_snapshots: 1,
+    snapshots: 2,
+    retention: Retention {
+        auto: Keep { count: 1, age: days(1) },
+        pre_restore: Keep { count: 1, age: days(1) },
+        manual: days(7),
+    },
+    autosave: Some(Duration::from_secs(10 * 60)),
     snapshot: 64 * MIB,
     step: Duration::from_secs(60),
     idle: Some(Duration::from_secs(3600)),

@@ -83,6 +83,17 @@ pub struct Illegal {
     pub event: &'static str,
 }
 
+/// Why a snapshot is not restored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotRestored {
+    /// The disk may hold what no snapshot shows, and nobody can save it any more.
+    #[error("changes would be lost")]
+    Unsaved,
+    /// The session is on its way out.
+    #[error(transparent)]
+    Illegal(#[from] Illegal),
+}
+
 /// Whether a transition changes how many machines the workspace runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Running {
@@ -171,8 +182,8 @@ pub fn apply(session: &Session, event: &Event, now: Timestamp) -> Result<Transit
             next.goal = Goal::Sleep;
             next.failure = Some(failure.clone());
             // What cannot be restored never will be: the next start continues on the disk that was kept.
-            if failure.code == SNAPSHOT_LOST {
-                next.restore = None;
+            if failure.code == SNAPSHOT_LOST && next.restore.take().is_some() {
+                next.unsaved = true;
             }
         }
         (Stopping, Event::Stopped { snapshot, failure }) => {
@@ -180,6 +191,9 @@ pub fn apply(session: &Session, event: &Event, now: Timestamp) -> Result<Transit
             next.snapshot = snapshot.or(session.snapshot);
             if snapshot.is_some() {
                 (next.unsaved, next.saved_at) = (false, Some(now));
+            } else if next.unsaved {
+                // What was to be restored would take the place of what could not be saved.
+                next.restore = None;
             }
             next.failure.clone_from(failure);
             next.force = false;
@@ -202,6 +216,36 @@ pub fn apply(session: &Session, event: &Event, now: Timestamp) -> Result<Transit
         next.revision += 1;
     }
     Ok(Transition { next, running, changed })
+}
+
+/// Decides what a wish to restore makes of a session: it starts on a new disk, behind a stop where it has a machine. What
+/// a machine at work holds is snapshotted by that stop; where nothing can do that any more, it has to be allowed
+/// to be lost (`discard`).
+///
+/// # Errors
+/// [`NotRestored`].
+pub fn restore(
+    session: &Session,
+    snapshot: Id<Snapshot>,
+    discard: bool,
+    now: Timestamp,
+) -> Result<Transition, NotRestored> {
+    let saves = match session.state {
+        SessionState::Running => true,
+        SessionState::Stopping => !session.force,
+        _ => false,
+    };
+    if session.unsaved && !saves && !discard {
+        return Err(NotRestored::Unsaved);
+    }
+    let mut wished = Session { restore: Some(snapshot), ..session.clone() };
+    if discard && !saves {
+        wished.unsaved = false;
+    }
+    let mut step = apply(&wished, &Event::Restart, now)?;
+    step.changed = step.next != *session;
+    step.next.revision = session.revision + u64::from(step.changed);
+    Ok(step)
 }
 
 fn begin_start(next: &mut Session, now: Timestamp) {

@@ -16,8 +16,10 @@ pub const PACK_GRACE: Duration = Duration::from_secs(3600);
 pub const KEEP_FAILED: Duration = Duration::from_secs(7 * 86_400);
 /// A snapshot that something still needs when its time is over is looked at again after this.
 pub const LOOK_AGAIN: Duration = Duration::from_secs(86_400);
-/// Packs that a manifest may name before its files are packed anew, small packs into large ones.
-pub const MANY_PACKS: usize = 256;
+/// Packs that a snapshot may name however small they are.
+const MANY_PACKS: u64 = 200;
+/// Beyond [`MANY_PACKS`], packs are at least this large on average, or everything is packed anew.
+pub const SMALL_PACK: u64 = 4 << 20;
 
 /// How many snapshots of a kind are kept, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +99,12 @@ pub fn autosave_at(session: &Session, period: Option<Duration>) -> Option<Timest
         return None;
     }
     Some(session.saved_at.map_or(session.changed_at, |saved| saved.max(session.changed_at)).after(period))
+}
+
+/// Whether a snapshot names so many small packs that the next one had better not be taken on top of it.
+#[must_use]
+pub const fn is_scattered(packs: u64, bytes: u64) -> bool {
+    packs > MANY_PACKS + bytes / SMALL_PACK
 }
 
 /// Whether a snapshot that is wanted or under way has run out of time.

@@ -24,7 +24,7 @@ use crate::error::Error;
 /// For calls that answer at once.
 const QUICK: Duration = Duration::from_secs(10);
 /// For calls that move a whole tree.
-const LONG: Duration = Duration::from_secs(600);
+pub(super) const LONG: Duration = Duration::from_secs(600);
 /// The largest answer that is read into memory.
 const ANSWER: usize = 64 << 10;
 
@@ -154,7 +154,7 @@ impl ControlPlane {
         checked(self.ports().agents.send(target, request, deadline).await?).await.map(drop)
     }
 
-    async fn agent_json<T: DeserializeOwned>(
+    pub(super) async fn agent_json<T: DeserializeOwned>(
         &self,
         target: &AgentTarget,
         request: Request<Body>,
@@ -192,7 +192,7 @@ pub(super) fn with_json<T: Serialize>(method: Method, path: &str, message: &T) -
 }
 
 /// Turns a refusal of the agent into an error of the port.
-async fn checked(response: Response<Body>) -> PortResult<Response<Body>> {
+pub(super) async fn checked(response: Response<Body>) -> PortResult<Response<Body>> {
     let status = response.status();
     if status.is_success() {
         return Ok(response);

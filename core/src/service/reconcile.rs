@@ -33,6 +33,8 @@ pub struct Report {
     pub strays: u64,
     /// Expired secrets removed.
     pub swept: u64,
+    /// Snapshots whose time was over, seen to.
+    pub snapshots: u64,
     /// Packs that nothing needed, removed.
     pub packs: u64,
     /// Effects that still wait.
@@ -72,6 +74,7 @@ impl ControlPlane {
         self.reconcile_builds(&mut report).await?;
         self.reconcile_machines(&mut report).await?;
         report.swept = self.store().sweep_expired(self.now().before(KEEP_EXPIRED), PAGE_LIMIT).await?;
+        report.snapshots = self.reconcile_snapshots().await?;
         report.packs = self.sweep_condemned().await?;
         report.backlog = self.store().backlog().await?;
         report.stuck = self.stuck().await?;

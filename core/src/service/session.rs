@@ -299,11 +299,15 @@ impl ControlPlane {
     pub(super) fn step(&self, session: &Session, event: &Event) -> Result<Transition> {
         let mut step = rules::apply(session, event, self.now()).map_err(|illegal| deleting(illegal.from))?;
         if step.next.epoch != session.epoch {
-            let key = STANDARD.encode(self.random::<32>()?);
-            step.next.keys.agent =
-                self.seal(session.workspace, &key_place(session.id, step.next.epoch), key.as_bytes())?;
+            step.next.keys.agent = self.fresh_key(session, step.next.epoch)?;
         }
         Ok(step)
+    }
+
+    /// A sealed agent key for a new life.
+    pub(super) fn fresh_key(&self, session: &Session, epoch: u64) -> Result<String> {
+        let key = STANDARD.encode(self.random::<32>()?);
+        self.seal(session.workspace, &key_place(session.id, epoch), key.as_bytes())
     }
 
     /// The commit of a session's transition: record, counter, wake and notice.

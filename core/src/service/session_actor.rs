@@ -13,7 +13,7 @@ use burstflare_ports::error::{ErrorKind, PortError, PortResult, Retry};
 use burstflare_ports::id::Id;
 use burstflare_ports::machine::{AgentTarget, DiskPlan, DiskState, MachineKey, MachineOwner, MachineSpec};
 use burstflare_ports::record::{
-    Effect, Event as Notice, Failure, Goal, LayerRef, Session, SessionState, Snapshot, SnapshotKind,
+    Effect, Event as Notice, Failure, Goal, LayerRef, Session, SessionState, Snapshot, SnapshotKind, SnapshotState,
     VersionSpec, Workspace,
 };
 use burstflare_ports::secret::Secret;
@@ -26,9 +26,11 @@ use serde_json::json;
 use super::boot::boot;
 use super::idle::IdleLook;
 use super::session::{key_place, seed_place};
+use super::snapshot_take::Mode;
 use super::{ATTEMPTS, ControlPlane, failure, into_port};
 use crate::domain::plan;
 use crate::domain::session::{self as rules, Event, Work};
+use crate::domain::snapshot::TAKE_DEADLINE;
 use crate::error::Result;
 
 /// For the agent of a new machine to answer.
@@ -78,7 +80,12 @@ impl SessionActor for ControlPlane {
                 }
                 Work::Watch => match self.watch(&record).await? {
                     Watched::Happened(event) => event,
-                    Watched::Until(next) => return Ok(Some(next)),
+                    Watched::Until(next) => {
+                        match self.while_wanted(&record, self.tend_snapshots(&record)).await? {
+                            Some(due) => return Ok(Some(due.map_or(next, |due| due.min(next)))),
+                            None => continue,
+                        }
+                    }
                 },
             };
             self.record_outcome(&record, &event).await?;
@@ -203,12 +210,37 @@ impl ControlPlane {
         let started = runtime.start(self.machine_spec(session, &target, &spec, layer)?).await?;
         self.agent_ready(&target, BOOT).await?;
         if started.disk == DiskState::Fresh {
+            self.name_disk(session).await?;
             if let Some(snapshot) = session.restore.or(session.snapshot) {
                 self.restore(session, &target, snapshot).await?;
             }
             runtime.seal(target.machine, session.epoch).await?;
         }
         self.agent_on_start(&target).await
+    }
+
+    /// Names a disk that the runtime had to begin although another one was to be kept. Before it is sealed: a name never
+    /// stands for two disks, since files that look untouched are not read again on the same one.
+    async fn name_disk(&self, session: &Session) -> PortResult<()> {
+        if session.disk == session.epoch {
+            return Ok(());
+        }
+        self.commit_decided(|| async move {
+            let fresh = self.store().session(session.workspace, session.id).await?;
+            let Some(fresh) = fresh.filter(|fresh| fresh.epoch == session.epoch) else {
+                return Ok((None, ()));
+            };
+            let mut change = ChangeSet::new(Family::Workspace(fresh.workspace));
+            change.guards.push(Guard::Revision(Key::Session(fresh.id), fresh.revision));
+            change.puts.push(burstflare_ports::store::Put::Session(Session {
+                disk: fresh.epoch,
+                revision: fresh.revision + 1,
+                ..fresh
+            }));
+            Ok((Some(change), ()))
+        })
+        .await
+        .map_err(into_port)
     }
 
     fn machine_spec(
@@ -232,23 +264,6 @@ impl ControlPlane {
             limits: spec.limits,
             boot: boot(target, STANDARD.encode(seed.expose()), session.name.as_str(), spec),
         })
-    }
-
-    async fn restore(&self, session: &Session, target: &AgentTarget, id: Id<Snapshot>) -> PortResult<()> {
-        let snapshot = self.store().snapshot(session.workspace, id).await?;
-        let Some(snapshot) = snapshot.filter(|found| found.session == session.id) else {
-            return Err(PortError::new(ErrorKind::NotFound, "session.restore", "its snapshot is gone"));
-        };
-        let (_, archive) = self.ports().blobs.get(&snapshot.blob, None).await?;
-        let restored = self.agent_restore(target, archive).await?;
-        if restored.digest != snapshot.digest || restored.files != snapshot.files {
-            return Err(PortError::new(
-                ErrorKind::Corrupt,
-                "session.restore",
-                format!("snapshot {id} is not what was stored"),
-            ));
-        }
-        Ok(())
     }
 
     async fn give_up(&self, session: &Session) -> PortResult<Event> {
@@ -289,10 +304,14 @@ impl ControlPlane {
     }
 
     async fn snapshot_and_end(&self, session: &Session, target: &AgentTarget) -> PortResult<Id<Snapshot>> {
-        self.agent_ready(target, Duration::from_secs(2)).await?;
+        let ready = self.agent_ready(target, Duration::from_secs(2)).await?;
         self.agent_quiesce(target, GRACE).await?;
         let plan = self.session_plan(session).await?;
-        let snapshot = self.take_snapshot(session, target, SnapshotKind::Auto, &plan).await?;
+        let kind = if session.restore.is_some() { SnapshotKind::PreRestore } else { SnapshotKind::Auto };
+        let taken = self.take_snapshot(session, target, &ready, (kind, Mode::Quiet), &plan).await?;
+        let snapshot = taken.ok_or_else(|| {
+            PortError::new(ErrorKind::Internal, "session.stop", "its snapshot was not kept")
+        })?;
         if let Err(error) = self.agent_shutdown(target, GRACE).await {
             tracing::debug!(session = %session.id, %error, "the agent did not confirm its end");
         }
@@ -339,12 +358,16 @@ impl ControlPlane {
             after = page.items.last().map(|snapshot| snapshot.id);
             for snapshot in page.items {
                 change.deletes.push(Key::Snapshot(snapshot.id));
-                change.outbox.push((Effect::DeleteBlob { blob: snapshot.blob }, now));
+                // What an attempt was about to store may still come.
+                let late = snapshot.state == SnapshotState::Pending;
+                let at = if late { now.after(TAKE_DEADLINE) } else { now };
+                change.outbox.push((Effect::DropSnapshot { blob: snapshot.blob }, at));
             }
             if !page.more {
                 break;
             }
         }
+        change.outbox.push((Effect::SweepPacks { lineage: session.lineage }, now));
         change.deletes.push(Key::Session(session.id));
         change.bumps.push(Bump { counter: Counter::Sessions, by: -1 });
         change.events.push(Notice {

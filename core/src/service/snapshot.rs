@@ -1,23 +1,26 @@
-//! Snapshots: the whole tree of a session as one archive, verified before anything older may go.
+//! Snapshots as people see them: list, ask for, name, delete.
 
-use std::sync::PoisonError;
+use std::time::Duration;
 
-use burstflare_ports::blob::BlobKey;
-use burstflare_ports::error::{ErrorKind, PortError, PortResult};
 use burstflare_ports::id::Id;
-use burstflare_ports::machine::AgentTarget;
-use burstflare_ports::record::{Effect, Event, Session, Snapshot, SnapshotKind, SnapshotState};
-use burstflare_ports::store::{ChangeSet, CommitError, Family, Guard, Key, Put};
-use burstflare_ports::stream::Body;
-use burstflare_ports::wire::tree::{FORMAT, Summary};
+use burstflare_ports::record::{
+    Effect, Event, Session, SessionState, Snapshot, SnapshotKind, SnapshotState, Workspace,
+};
+use burstflare_ports::store::{Bump, ChangeSet, Counter, Family, Guard, Key, Put, Unique};
+use burstflare_ports::text::Label;
+use burstflare_ports::time::Timestamp;
+use futures_util::StreamExt;
+use futures_util::future::{Either, select};
+use futures_util::pin_mut;
 use serde_json::json;
 
-use super::into_port;
 use super::paging::list;
 use super::{Caller, ControlPlane, List, PageQuery};
 use crate::domain::permission::{Action, Relation};
-use crate::domain::plan::Plan;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
+
+/// How often a snapshot that is waited for is looked at without a hint.
+const LOOK: Duration = Duration::from_secs(5);
 
 impl ControlPlane {
     /// The snapshots of a session.
@@ -36,168 +39,254 @@ impl ControlPlane {
         Ok(list(found, |snapshot| snapshot.id))
     }
 
-    /// Takes a snapshot: a pending record, the archive, the verified complete record; then older ones go.
-    pub(super) async fn take_snapshot(
-        &self,
-        session: &Session,
-        target: &AgentTarget,
-        kind: SnapshotKind,
-        plan: &Plan,
-    ) -> PortResult<Id<Snapshot>> {
-        let now = self.now();
-        let id: Id<Snapshot> = self.new_id(now).map_err(into_port)?;
-        let blob =
-            super::version::blob_key(&format!("{}/snapshots/{}/{id}.tar.zst", session.workspace, session.id))
-                .map_err(into_port)?;
-        let pending = Snapshot {
-            id,
-            workspace: session.workspace,
-            session: session.id,
-            kind,
-            state: SnapshotState::Pending,
-            label: None,
-            parent: session.snapshot,
-            format: FORMAT,
-            blob: blob.clone(),
-            digest: String::new(),
-            files: 0,
-            bytes: 0,
-            stored: 0,
-            packed: 0,
-            epoch: session.epoch,
-            verified_at: None,
-            due_at: Some(now.after(crate::domain::snapshot::TAKE_DEADLINE)),
-            failure: None,
-            created_at: now,
-            revision: 1,
-        };
-        let mut change = ChangeSet::new(Family::Workspace(session.workspace));
-        change.guards.push(Guard::Absent(Key::Snapshot(id)));
-        if let Some(cut_off) = self.store().pending_snapshot(session.workspace, session.id).await? {
-            let failed = Snapshot { state: SnapshotState::Failed, revision: cut_off.revision + 1, ..cut_off };
-            change.guards.push(Guard::Revision(Key::Snapshot(failed.id), failed.revision - 1));
-            change.puts.push(Put::Snapshot(failed));
-        }
-        change.puts.push(Put::Snapshot(pending.clone()));
-        self.commit(change).await.map_err(unexpected)?;
-
-        let (summary, stored) = match self.store_tree(target, &blob, plan.snapshot).await {
-            Ok(stored) => stored,
-            Err(error) => {
-                let failed = Snapshot { state: SnapshotState::Failed, revision: 2, ..pending };
-                let change = self.snapshot_change(&failed);
-                if let Err(unrecorded) = self.commit(change).await {
-                    // It stays pending, and goes with the next one that succeeds.
-                    tracing::debug!(snapshot = %id, error = %unrecorded, "failed snapshot not marked");
-                }
-                return Err(error);
-            }
-        };
-        let complete = Snapshot {
-            state: SnapshotState::Complete,
-            format: summary.format,
-            digest: summary.digest,
-            files: summary.files,
-            bytes: summary.bytes,
-            stored,
-            revision: 2,
-            ..pending
-        };
-        self.complete(&complete, plan).await.map_err(into_port)?;
-        Ok(id)
+    /// A snapshot by id, or by a label that one snapshot alone has.
+    ///
+    /// # Errors
+    /// `NotFound`, `label_ambiguous`.
+    pub async fn snapshot(&self, caller: &Caller, reference: &str) -> Result<Snapshot> {
+        caller.may(Action::Read, Relation::Own)?;
+        self.find_snapshot(caller.workspace.id, reference).await
     }
 
-    /// Completes a snapshot and makes it the session's newest, in one commit with the end of older ones: at no
-    /// moment does a session name a snapshot that is gone.
-    async fn complete(&self, snapshot: &Snapshot, plan: &Plan) -> Result<()> {
-        self.commit_decided(|| async move {
-            let session = self.store().session(snapshot.workspace, snapshot.session).await?;
-            let session = session.ok_or_else(|| Error::not_found("session"))?;
-            let mut change = self.snapshot_change(snapshot);
-            change.guards.push(Guard::Revision(Key::Session(session.id), session.revision));
-            self.retire(&session, snapshot.id, plan, &mut change).await?;
-            change.puts.push(Put::Session(Session {
-                snapshot: Some(snapshot.id),
-                revision: session.revision + 1,
-                ..session
-            }));
-            Ok((Some(change), ()))
+    /// Wants a snapshot of a running session. It is pending until the session's actor has taken it.
+    ///
+    /// # Errors
+    /// `session_not_running`, `snapshot_pending`, `quota_exceeded`, `invalid` for a label that looks like an id.
+    pub async fn create_snapshot(
+        &self,
+        caller: &Caller,
+        session: &str,
+        label: Option<Label>,
+    ) -> Result<Snapshot> {
+        check_label(label.as_ref())?;
+        self.commit_decided(|| {
+            let label = label.clone();
+            async move {
+                let session = self.find_session(caller.workspace.id, session).await?;
+                caller.may_session(Action::SessionControl, &session)?;
+                if session.state != SessionState::Running {
+                    return Err(Error::conflict(
+                        "session_not_running",
+                        format!("The session is {:?}: its files do not change.", session.state)
+                            .to_lowercase(),
+                        "Start it first. What it had when it was stopped is in its newest snapshot.",
+                    ));
+                }
+                let now = self.now();
+                let wanted = Snapshot { label, ..self.new_snapshot(&session, SnapshotKind::Manual, now)? };
+                let counter = Counter::Snapshots(session.id);
+                let mut change = ChangeSet::new(Family::Workspace(session.workspace));
+                change.guards = vec![
+                    // Whatever ends its running in the same moment is seen first.
+                    Guard::Revision(Key::Session(session.id), session.revision),
+                    Guard::Absent(Key::Snapshot(wanted.id)),
+                    Guard::Free(Unique::PendingSnapshot(session.id)),
+                    Guard::Below { counter, by: 1, limit: caller.plan().snapshots },
+                ];
+                change.puts.push(Put::Snapshot(wanted.clone()));
+                change.bumps.push(Bump { counter, by: 1 });
+                change.outbox.push((Effect::WakeSession { session: session.id }, now));
+                change.events.push(event("created", &wanted, now));
+                change.audit.push(caller.audit(
+                    self,
+                    "snapshot.create",
+                    wanted.id,
+                    json!({ "session": session.id, "label": wanted.label }),
+                ));
+                Ok((Some(change), wanted))
+            }
         })
         .await
     }
 
-    /// The commit of a pending snapshot's end.
-    fn snapshot_change(&self, next: &Snapshot) -> ChangeSet {
-        let mut change = ChangeSet::new(Family::Workspace(next.workspace));
-        change.guards.push(Guard::Revision(Key::Snapshot(next.id), next.revision - 1));
-        change.events.push(Event {
-            kind: "snapshot.state".to_owned(),
-            subject: next.id.to_string(),
-            data: json!({ "session": next.session, "state": next.state, "bytes": next.bytes }),
-            at: self.now(),
-        });
-        change.puts.push(Put::Snapshot(next.clone()));
-        change
-    }
-
-    /// Adds to the commit that completes a snapshot what may go by it: automatic ones beyond the plan's number, and
-    /// what never became complete.
-    async fn retire(
+    /// Waits until a snapshot is no longer pending, but not longer than `patience`; answers it as it is then. Dropping
+    /// this ends the waiting, not the snapshot.
+    ///
+    /// # Errors
+    /// `NotFound` when it is removed meanwhile.
+    pub async fn await_snapshot(
         &self,
-        session: &Session,
-        newest: Id<Snapshot>,
-        plan: &Plan,
-        change: &mut ChangeSet,
-    ) -> PortResult<()> {
-        let page = self.store().snapshots(session.workspace, session.id, None, 200).await?;
-        let mut kept = 1;
-        for old in page.items.into_iter().filter(|old| old.id != newest) {
-            let goes = match (old.kind, old.state) {
-                (SnapshotKind::Auto, SnapshotState::Complete) => {
-                    kept += 1;
-                    kept > plan.auto_snapshots
-                }
-                // One writer per session: a pending one that is not ours was cut off.
-                (_, SnapshotState::Pending | SnapshotState::Failed) => true,
-                _ => false,
-            };
-            if goes && session.restore != Some(old.id) {
-                change.deletes.push(Key::Snapshot(old.id));
-                change.outbox.push((Effect::DeleteBlob { blob: old.blob }, self.now()));
+        caller: &Caller,
+        id: Id<Snapshot>,
+        patience: Duration,
+    ) -> Result<Snapshot> {
+        caller.may(Action::Read, Relation::Own)?;
+        let clock = &self.ports().clock;
+        let until = clock.now().after(patience);
+        let mut hints = self.ports().feed.subscribe(caller.workspace.id).await?;
+        loop {
+            let found = self.store().snapshot(caller.workspace.id, id).await?;
+            let found = found.ok_or_else(|| Error::not_found("snapshot"))?;
+            let left = until.since(clock.now());
+            if found.state != SnapshotState::Pending || left.is_zero() {
+                return Ok(found);
+            }
+            let pause = clock.sleep(left.min(LOOK));
+            let hint = hints.next();
+            pin_mut!(pause, hint);
+            if let Either::Left((None, pause)) = select(hint, pause).await {
+                // Nobody will hint any more.
+                pause.await;
             }
         }
-        Ok(())
     }
 
-    /// Streams a machine's tree into a blob and checks that what was stored is what the agent sent.
-    pub(super) async fn store_tree(
+    /// Names a snapshot, or takes its name away. A named one is kept until somebody deletes it.
+    ///
+    /// # Errors
+    /// `NotFound`, `snapshot_pending`, `invalid` for a label that looks like an id.
+    pub async fn label_snapshot(
         &self,
-        target: &AgentTarget,
-        blob: &BlobKey,
-        limit: u64,
-    ) -> PortResult<(Summary, u64)> {
-        let (archive, summary) = self.agent_capture(target).await?;
-        let info = self.ports().blobs.put(blob, Body::Stream(archive), limit).await?;
-        let summary = summary.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let corrupt = |what: &str| PortError::new(ErrorKind::Corrupt, "tree.store", what);
-        let summary = summary.ok_or_else(|| corrupt("the archive came without a summary"))?;
-        if summary.archive_blake3.as_deref() != Some(info.blake3.as_str()) {
-            self.drop_blob(blob).await;
-            return Err(corrupt("what was stored is not what was sent"));
+        caller: &Caller,
+        reference: &str,
+        label: Option<Label>,
+    ) -> Result<Snapshot> {
+        check_label(label.as_ref())?;
+        self.commit_decided(|| {
+            let label = label.clone();
+            async move {
+                let (found, _) = self.own_snapshot(caller, reference, Action::SessionControl).await?;
+                if found.state == SnapshotState::Pending {
+                    return Err(pending());
+                }
+                if found.label == label {
+                    return Ok((None, found));
+                }
+                let now = self.now();
+                let mut change = ChangeSet::new(Family::Workspace(found.workspace));
+                change.guards.push(Guard::Revision(Key::Snapshot(found.id), found.revision));
+                change.audit.push(caller.audit(
+                    self,
+                    "snapshot.label",
+                    found.id,
+                    json!({ "before": found.label, "after": label }),
+                ));
+                let mut next = Snapshot { label, revision: found.revision + 1, ..found };
+                if next.state == SnapshotState::Complete {
+                    next.due_at = caller.plan().retention.ends(&next, now);
+                }
+                change.events.push(event("labelled", &next, now));
+                change.puts.push(Put::Snapshot(next.clone()));
+                Ok((Some(change), next))
+            }
+        })
+        .await
+    }
+
+    /// Deletes a snapshot. What other snapshots share with it stays.
+    ///
+    /// # Errors
+    /// `NotFound`, `snapshot_pending`, `snapshot_in_use`.
+    pub async fn delete_snapshot(&self, caller: &Caller, reference: &str) -> Result<Snapshot> {
+        self.commit_decided(|| async move {
+            let (found, session) = self.own_snapshot(caller, reference, Action::SessionManage).await?;
+            if found.state == SnapshotState::Pending {
+                return Err(pending());
+            }
+            if [session.snapshot, session.restore].contains(&Some(found.id)) {
+                return Err(Error::conflict(
+                    "snapshot_in_use",
+                    "The session's files go back to this snapshot if its disk is lost.",
+                    "Take another one first: `flare snapshot create`; or delete the whole session.",
+                ));
+            }
+            let mut change = ChangeSet::new(Family::Workspace(found.workspace));
+            // It may become the one in use in the same moment.
+            change.guards.push(Guard::Revision(Key::Session(session.id), session.revision));
+            self.let_go(&found, &mut change);
+            change.outbox.push((Effect::SweepPacks { lineage: session.lineage }, self.now()));
+            change.audit.push(caller.audit(
+                self,
+                "snapshot.delete",
+                found.id,
+                json!({ "session": session.id, "label": found.label, "kind": found.kind }),
+            ));
+            Ok((Some(change), found))
+        })
+        .await
+    }
+
+    /// Adds to a commit that a snapshot goes, where nobody has changed it.
+    pub(super) fn let_go(&self, old: &Snapshot, change: &mut ChangeSet) {
+        let now = self.now();
+        change.guards.push(Guard::Revision(Key::Snapshot(old.id), old.revision));
+        change.deletes.push(Key::Snapshot(old.id));
+        // A failed one has no blob any more, and does not count.
+        if old.state != SnapshotState::Failed {
+            change.outbox.push((Effect::DropSnapshot { blob: old.blob.clone() }, now));
+            if old.kind == SnapshotKind::Manual {
+                change.bumps.push(Bump { counter: Counter::Snapshots(old.session), by: -1 });
+            }
         }
-        if summary.format > FORMAT {
-            self.drop_blob(blob).await;
-            return Err(corrupt("the archive has a newer format"));
+        if old.state != SnapshotState::Pending {
+            change.events.push(event("deleted", old, now));
         }
-        Ok((summary, info.size))
+    }
+
+    /// A snapshot and its session, where the caller may do that to the session.
+    pub(super) async fn own_snapshot(
+        &self,
+        caller: &Caller,
+        reference: &str,
+        action: Action,
+    ) -> Result<(Snapshot, Session)> {
+        let found = self.find_snapshot(caller.workspace.id, reference).await?;
+        let session = self.store().session(found.workspace, found.session).await?;
+        let session = session.ok_or_else(|| Error::not_found("snapshot"))?;
+        caller.may_session(action, &session)?;
+        Ok((found, session))
+    }
+
+    pub(super) async fn find_snapshot(&self, workspace: Id<Workspace>, reference: &str) -> Result<Snapshot> {
+        let not_found = || Error::not_found("snapshot");
+        if let Ok(id) = reference.parse::<Id<Snapshot>>() {
+            return self.store().snapshot(workspace, id).await?.ok_or_else(not_found);
+        }
+        let label = reference.parse::<Label>().map_err(|_| not_found())?;
+        let mut found = self.store().snapshots_by_label(workspace, &label, 2).await?.items;
+        if found.len() > 1 {
+            return Err(Error::new(
+                Kind::Conflict,
+                "label_ambiguous",
+                format!("Several snapshots are called `{label}`."),
+                "Name it by its id: `flare snapshot list`.",
+            ));
+        }
+        found.pop().ok_or_else(not_found)
     }
 }
 
-fn unexpected(error: CommitError) -> PortError {
-    match error {
-        CommitError::Failed(error) => error,
-        CommitError::Refused(guard) => {
-            PortError::new(ErrorKind::Unavailable, "snapshot", format!("changed meanwhile: {guard:?}"))
+fn check_label(label: Option<&Label>) -> Result<()> {
+    match label {
+        Some(label) if label.as_str().starts_with("snp_") => {
+            Err(Error::invalid("label", "a label does not begin like an id (`snp_`)"))
         }
+        _ => Ok(()),
+    }
+}
+
+fn pending() -> Error {
+    Error::conflict(
+        "snapshot_pending",
+        "The snapshot is being taken.",
+        "Wait for it to end: `flare snapshot list`.",
+    )
+}
+
+/// What listeners are told of a snapshot.
+pub(super) fn event(what: &str, snapshot: &Snapshot, at: Timestamp) -> Event {
+    Event {
+        kind: format!("snapshot.{what}"),
+        subject: snapshot.id.to_string(),
+        data: json!({
+            "session": snapshot.session,
+            "kind": snapshot.kind,
+            "state": snapshot.state,
+            "label": snapshot.label,
+            "files": snapshot.files,
+            "bytes": snapshot.bytes,
+            "failure": snapshot.failure,
+        }),
+        at,
     }
 }

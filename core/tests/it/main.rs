@@ -3,4 +3,6 @@
 #[cfg(test)]
 mod model;
 #[cfg(test)]
+mod packed;
+#[cfg(test)]
 mod simulation;

@@ -24,7 +24,8 @@ table! {
 /// A row where a session has a pending snapshot.
 pub(crate) const SNAPSHOT_PENDS: &str =
     "SELECT 1 FROM snapshots WHERE workspace = ? AND session = ? AND state = 'pending'";
-/// A row where a snapshot names the blob.
-pub(crate) const SNAPSHOT_NAMES: &str = "SELECT 1 FROM snapshots WHERE workspace = ? AND blob = ? LIMIT 1";
+/// A row where a snapshot that has not failed names the blob.
+pub(crate) const SNAPSHOT_NAMES: &str =
+    "SELECT 1 FROM snapshots WHERE workspace = ? AND blob = ? AND state <> 'failed' LIMIT 1";
 
 pub(super) const SNAPSHOT_STATEMENTS: &[&[&str]] = &[Snapshot::STATEMENTS, &[SNAPSHOT_PENDS, SNAPSHOT_NAMES]];

@@ -124,7 +124,7 @@ pub struct Session {
     pub forked_from: Option<Id<Snapshot>>,
     /// The life in which its present disk began: names the disk.
     pub disk: Epoch,
-    /// When its files were last known to be those of `snapshot`.
+    /// When its files were last looked at to be snapshotted; the next time is reckoned from here.
     pub saved_at: Option<Timestamp>,
     /// Whether its disk may hold what no snapshot shows. From a start on, until a stop's snapshot is complete.
     pub unsaved: bool,

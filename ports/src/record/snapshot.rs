@@ -52,7 +52,7 @@ pub struct Snapshot {
     pub label: Option<Label>,
     /// The one it was taken on top of, or copied from; that one may be gone.
     pub parent: Option<Id<Snapshot>>,
-    /// 1: an archive ([`crate::wire::tree::FORMAT`]); 2: a manifest and packs.
+    /// 1: an archive ([`crate::wire::tree::FORMAT`]); 2: a manifest and packs; 0 before the first attempt.
     pub format: u32,
     /// Where the archive or the manifest lies; while pending, where the present attempt writes it.
     pub blob: BlobKey,

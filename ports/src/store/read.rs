@@ -203,7 +203,7 @@ pub trait Snapshots: Send + Sync + 'static {
         workspace: Id<Workspace>,
         session: Id<Session>,
     ) -> PortResult<Option<Snapshot>>;
-    /// Whether a snapshot names this blob.
+    /// Whether a snapshot that has not failed names this blob.
     async fn snapshot_names(&self, workspace: Id<Workspace>, blob: &BlobKey) -> PortResult<bool>;
     /// Snapshots of all workspaces that are to be looked at by `now`, longest due first: for reconcile.
     async fn due_snapshots(&self, now: Timestamp, limit: usize) -> PortResult<Page<Snapshot>>;

@@ -8,6 +8,7 @@ use burstflare_ports::clock::Clock as _;
 use burstflare_ports::error::{ErrorKind, PortResult};
 use burstflare_ports::machine::{AgentLink, AgentTarget};
 use burstflare_ports::stream::{Body, ByteStream};
+use burstflare_ports::wire::snapshot::CAPABILITY;
 use burstflare_ports::wire::tree::{Digest, Entry, Kind, Summary};
 use burstflare_ports::wire::{
     ACTIVITY, Activity, Busy, ExecOutput, ExecRequest, PROTOCOL, Quiesce, Ready, Reason, Refusal, frame,
@@ -19,6 +20,7 @@ use http::{Request, Response, StatusCode};
 use super::bundle;
 use super::executor::step_aside;
 use super::machines::{Files, Live, Machine, Machines, problem};
+use crate::packed;
 
 #[async_trait]
 impl AgentLink for Machines {
@@ -32,6 +34,7 @@ impl AgentLink for Machines {
             .around("agent", async {
                 let (head, body) = request.into_parts();
                 let path = head.uri.path().to_owned();
+                let query = head.uri.query().unwrap_or_default().to_owned();
                 if let Some(refusal) = self.admit(target)? {
                     self.faults.note(|| format!("agent refuses {path}: {refusal}"));
                     return answer(refusal, Body::empty());
@@ -46,7 +49,7 @@ impl AgentLink for Machines {
                     return Err(problem(ErrorKind::Unavailable, "the machine is gone"));
                 }
                 self.faults.note(|| format!("agent of {} {} {path}", target.machine.owner, head.method));
-                self.serve(target, &path, &head.method, body).await
+                self.serve(target, (&path, &query), &head.method, body).await
             })
             .await
     }
@@ -85,7 +88,7 @@ impl Machines {
     async fn serve(
         &self,
         target: &AgentTarget,
-        path: &str,
+        (path, query): (&str, &str),
         method: &http::Method,
         body: Body,
     ) -> PortResult<Response<Body>> {
@@ -93,7 +96,7 @@ impl Machines {
             ("GET", "/ready") => json(&Ready {
                 protocol: PROTOCOL,
                 oldest_protocol: 1,
-                capabilities: vec![ACTIVITY.to_owned()],
+                capabilities: vec![ACTIVITY.to_owned(), CAPABILITY.to_owned()],
                 machine: target.machine.owner.to_string(),
                 epoch: target.epoch,
                 ssh_host_key: String::new(),
@@ -121,22 +124,35 @@ impl Machines {
             }
             ("PUT", "/v1/tree") => {
                 let archive = unpack(&body.collect(1 << 20, "tree").await?)?;
-                // Unpacking takes a while, in which the roots are neither the old tree nor the new one.
-                self.on_files(target, Files::clear)?;
-                let wait = self.faults.rng.below(6_000);
-                self.faults.clock.sleep(Duration::from_millis(wait as u64)).await;
-                if self.faults.breaks() {
-                    // Half of it is there when the connection breaks.
-                    let half = archive.into_iter().step_by(2).collect();
-                    self.on_files(target, |files| *files = half)?;
-                    return Err(problem(ErrorKind::Unavailable, "broke off"));
-                }
-                json(&self.on_files(target, |files| {
-                    *files = archive;
-                    summary(files)
-                })?)
+                json(&summary(&self.replace(target, archive).await?))
             }
             ("GET", "/v1/activity") => json(&self.activity(target)?),
+            ("POST", "/v1/snapshots/scan") => {
+                let parent = body.collect(1 << 20, "scan").await?;
+                let files = self.on_files(target, |files| files.clone())?;
+                let name = format!("scan-{}", self.faults.rng.below(1 << 30));
+                let Some((scan, frames)) = packed::scan(&name, query, &files, &parent) else {
+                    return refused(StatusCode::UNPROCESSABLE_ENTITY, "corrupt");
+                };
+                self.on_live(target, |live| live.iter_mut().for_each(|live| live.scan = Some(scan.clone())));
+                answer(StatusCode::OK, Body::Stream(self.pieces(target.clone(), frames)))
+            }
+            ("POST", "/v1/snapshots/packs") => {
+                let have = body.collect(1 << 20, "packs").await?;
+                let mut kept = None;
+                self.on_live(target, |live| kept = live.as_ref().and_then(|live| live.scan.clone()));
+                match kept.filter(|scan| query == format!("scan={}", scan.name)) {
+                    Some(scan) => {
+                        let pieces = packed::pack(&scan, &have);
+                        answer(StatusCode::OK, Body::Stream(self.pieces(target.clone(), pieces)))
+                    }
+                    None => refused(StatusCode::NOT_FOUND, "not_found"),
+                }
+            }
+            ("PUT", "/v1/snapshots") => match packed::restored(&body.collect(1 << 20, "restore").await?) {
+                Some(files) => json(&packed::summary(&self.replace(target, files).await?)),
+                None => refused(StatusCode::UNPROCESSABLE_ENTITY, "corrupt"),
+            },
             ("POST", "/v1/quiesce") => {
                 let bytes = body.collect(1 << 20, "quiesce").await?;
                 let wish: Quiesce = serde_json::from_slice(&bytes).unwrap();
@@ -227,6 +243,23 @@ impl Machines {
         }))
     }
 
+    /// Unpacking takes a while, in which the roots are neither the old tree nor the new one.
+    async fn replace(&self, target: &AgentTarget, new: Files) -> PortResult<Files> {
+        self.on_files(target, Files::clear)?;
+        let wait = self.faults.rng.below(6_000);
+        self.faults.clock.sleep(Duration::from_millis(wait as u64)).await;
+        if self.faults.breaks() {
+            // Half of it is there when the connection breaks.
+            let half = new.into_iter().step_by(2).collect();
+            self.on_files(target, |files| *files = half)?;
+            return Err(problem(ErrorKind::Unavailable, "broke off"));
+        }
+        self.on_files(target, |files| {
+            *files = new;
+            files.clone()
+        })
+    }
+
     fn capture(&self, target: AgentTarget, files: &Files) -> ByteStream {
         let archive = Bytes::from(serde_json::to_vec(files).unwrap());
         let mut end = summary(files);
@@ -237,6 +270,11 @@ impl Machines {
             frame::encode(&archive.slice(cut..)),
             frame::encode_trailer(&serde_json::to_vec(&end).unwrap()),
         ];
+        self.pieces(target, pieces)
+    }
+
+    /// A stream that may break off between its pieces.
+    fn pieces(&self, target: AgentTarget, pieces: Vec<Bytes>) -> ByteStream {
         let machines = self.clone();
         let state = (pieces.into_iter(), machines, target);
         Box::pin(stream::unfold(state, |(mut pieces, machines, target)| async move {

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use burstflare_core::domain::plan;
 use burstflare_core::domain::session::has_machine;
+use burstflare_ports::clock::Clock as _;
 use burstflare_ports::id::Id;
 use burstflare_ports::machine::{MachineKey, MachineOwner};
 use burstflare_ports::record::{
-    Build, BuildState, Goal, Origin, Release, ReleaseCause, Session, SessionState, SnapshotState, StopCause,
+    Build, BuildState, Goal, Origin, Release, ReleaseCause, Session, SessionState, Snapshot, SnapshotState, StopCause,
     Template, Version, VersionState, Workspace,
 };
 use burstflare_ports::store::{ChangeSet, Counter, Family, Guard, PAGE_LIMIT};
@@ -18,6 +19,7 @@ use super::fault::DEFECT;
 use super::ledger::Wish;
 use super::machines::Files;
 use super::world::World;
+use crate::packed;
 
 /// The records of one workspace.
 struct Tenant {
@@ -48,10 +50,12 @@ impl World {
                 active.map(|build| format!("{} is {:?} since {:?}", build.id, build.state, build.deadline)),
             );
         }
-        let backlog = self.store.backlog().await.unwrap();
-        if backlog > 0 {
-            let due = self.store.due(None, self.clock_end(), 20).await.unwrap();
-            found.push(format!("{backlog} effects wait: {due:?}"));
+        // Some are to be delivered much later: those do not wait, unless they failed.
+        let now = self.clock.now();
+        let all = self.store.due(None, self.clock_end(), PAGE_LIMIT).await.unwrap();
+        let late: Vec<_> = all.into_iter().filter(|it| it.attempts > 0 || it.due_at <= now).collect();
+        if !late.is_empty() {
+            found.push(format!("{} effects wait: {late:?}", late.len()));
         }
         found
     }
@@ -227,6 +231,27 @@ impl World {
         archived(&Body::Stream(stream).collect(1 << 20, "archive").await.ok()?)
     }
 
+    /// The files of a complete snapshot, as a restore would find them.
+    async fn tree_of(&self, snapshot: &Snapshot) -> Option<Files> {
+        if snapshot.format == 1 {
+            return self.archive(&snapshot.blob).await;
+        }
+        let mut packs = BTreeMap::new();
+        for pack in
+            self.store.packs_of(snapshot.workspace, snapshot.id, None, PAGE_LIMIT).await.unwrap().items
+        {
+            let blob = format!("{}/packs/{}", pack.workspace, pack.id).parse().unwrap();
+            packs.insert(pack.hash, self.bytes(&blob).await?);
+        }
+        let manifest = self.bytes(&snapshot.blob).await?;
+        packed::unpacked(&manifest, |pack| packs.get(&pack.hash.to_string()).map(|bytes| bytes.to_vec()))
+    }
+
+    async fn bytes(&self, key: &burstflare_ports::blob::BlobKey) -> Option<bytes::Bytes> {
+        let (_, stream) = self.blobs.get(key, None).await.ok()?;
+        Body::Stream(stream).collect(1 << 20, "blob").await.ok()
+    }
+
     /// No snapshot that a session names is without its archive, nor is any that calls itself complete.
     async fn snapshots(&self, tenant: &Tenant, wrong: &mut Vec<String>) {
         for session in &tenant.sessions {
@@ -242,8 +267,8 @@ impl World {
                 wrong.push(format!("{} names {:?}, newest is {newest:?}", session.id, session.snapshot));
             }
             for snapshot in found.iter().filter(|it| it.state == SnapshotState::Complete) {
-                if self.archive(&snapshot.blob).await.is_none() {
-                    wrong.push(format!("{} of {} has no archive", snapshot.id, session.id));
+                if self.tree_of(snapshot).await.is_none() {
+                    wrong.push(format!("{} of {} cannot be restored", snapshot.id, session.id));
                 }
             }
         }
@@ -289,6 +314,12 @@ impl World {
             for session in &tenant.sessions {
                 let all = self.store.snapshots(tenant.id, session.id, None, PAGE_LIMIT).await.unwrap().items;
                 named.extend(all.into_iter().map(|snapshot| snapshot.blob));
+                let packs =
+                    self.store.packs_in(tenant.id, session.lineage, None, PAGE_LIMIT).await.unwrap().items;
+                for pack in packs {
+                    let blob = format!("{}/packs/{}", tenant.id, pack.id);
+                    named.extend([blob.parse().unwrap(), format!("{blob}.index").parse().unwrap()]);
+                }
             }
             let prefix = tenant.id.to_string().parse().unwrap();
             let keys = self.blobs.list(&prefix, None, PAGE_LIMIT).await.unwrap().keys;

@@ -20,9 +20,7 @@ use super::agent::{summary, unpack};
 use super::executor::{Side, Spawner};
 use super::fault::Faults;
 use super::store::Sabotage;
-
-/// Path to text.
-pub(super) type Files = BTreeMap<String, String>;
+pub(super) use crate::packed::Files;
 
 #[derive(Default)]
 pub(super) struct Machine {
@@ -45,6 +43,8 @@ pub(super) struct Live {
     pub(super) active_at: Timestamp,
     /// Commands that run.
     pub(super) commands: u32,
+    /// The last scan of its files.
+    pub(super) scan: Option<crate::packed::Scan>,
 }
 
 impl Machine {
@@ -160,6 +160,7 @@ impl Machines {
                     quiet: false,
                     active_at: self.faults.clock.now(),
                     commands: 0,
+                    scan: None,
                 });
             }
             let on_fresh = machine.live.as_ref().is_some_and(|live| live.on_fresh);

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::world::{HOUR, NOON, World, deletes, inserts, parse, update};
 use super::{Verdict, all_pages, ensure, same};
 use crate::id::Id;
-use crate::record::{Failure, SnapshotKind, Workspace};
+use crate::record::{Failure, SnapshotKind, SnapshotState, Workspace};
 use crate::store::{Bump, Counter, Family, Guard, Key, Put, Store};
 use crate::text::Label;
 
@@ -90,6 +90,10 @@ pub(super) async fn a_blob_is_named_until_its_last_snapshot_goes(
     ensure!(world.store.snapshot_names(workspace, &one.blob).await?, "one names it");
     world.commit(&deletes(family, [Key::Snapshot(two.id)])).await?;
     ensure!(!world.store.snapshot_names(workspace, &one.blob).await?, "none names it");
+    let mut failed = world.snapshot(&tree.session)?;
+    failed.state = SnapshotState::Failed;
+    world.commit(&inserts(family, [Put::Snapshot(failed.clone())])).await?;
+    ensure!(!world.store.snapshot_names(workspace, &failed.blob).await?, "a failed one does not count");
     Ok(())
 }
 

@@ -52,7 +52,10 @@ impl Snapshots for MemoryStore {
 
     async fn snapshot_names(&self, workspace: Id<Workspace>, blob: &BlobKey) -> PortResult<bool> {
         let tables = locked(&self.state).tables.clone();
-        Ok(tables.snapshots.values().any(|row| row.workspace == workspace && row.blob == *blob))
+        Ok(tables
+            .snapshots
+            .values()
+            .any(|row| row.workspace == workspace && row.blob == *blob && row.state != SnapshotState::Failed))
     }
 
     async fn due_snapshots(&self, now: Timestamp, limit: usize) -> PortResult<Page<Snapshot>> {

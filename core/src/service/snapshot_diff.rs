@@ -1,0 +1,127 @@
+//! What differs between two snapshots.
+
+use std::sync::Arc;
+
+use burstflare_ports::id::Id;
+use burstflare_ports::record::{Snapshot, SnapshotState};
+use burstflare_ports::stream::Body;
+use burstflare_ports::wire::snapshot::manifest::{self, Tables};
+use burstflare_ports::wire::snapshot::tree::Reader;
+use burstflare_ports::wire::snapshot::{FORMAT as PACKED, MAX_PATH};
+use bytes::Bytes;
+use ruzstd::decoding::StreamingDecoder;
+
+use super::agent_snapshot::corrupt;
+use super::snapshot_restore::not_complete;
+use super::{Caller, ControlPlane, List};
+use crate::domain::diff::{Difference, Entries, Nothing, differences};
+use crate::domain::permission::Action;
+use crate::error::{Error, Result};
+
+/// The largest manifest that is compared, in bytes: two of them are in memory.
+const LIMIT: usize = 32 << 20;
+/// The most differences of a page.
+const PAGE: usize = 1000;
+
+/// Which differences are wanted.
+#[derive(Debug, Clone, Default)]
+pub struct DiffQuery {
+    /// With which earlier snapshot, by id or label; with its parent if none.
+    pub against: Option<String>,
+    /// Behind which path.
+    pub after: Option<Vec<u8>>,
+    /// How many at most, 1 to 1,000.
+    pub limit: usize,
+}
+
+/// A page of differences.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diff {
+    /// The snapshot.
+    pub snapshot: Id<Snapshot>,
+    /// The earlier one; none where everything is new, or where that one is gone.
+    pub against: Option<Id<Snapshot>>,
+    /// By path.
+    pub list: List<Difference, Vec<u8>>,
+}
+
+impl ControlPlane {
+    /// What a snapshot has that an earlier one has not, and the other way round, in pages by path. Without an earlier one
+    /// everything is new.
+    ///
+    /// # Errors
+    /// `NotFound`, `snapshot_not_complete`, `not_supported` for snapshots of format 1, `snapshot_too_large`; `forbidden`
+    /// where the caller may not get into the sessions, whose files these are.
+    pub async fn diff_snapshots(&self, caller: &Caller, reference: &str, query: DiffQuery) -> Result<Diff> {
+        if !(1..=PAGE).contains(&query.limit) {
+            return Err(Error::invalid("limit", format!("limit is 1 to {PAGE}")));
+        }
+        if query.after.as_ref().is_some_and(|path| path.len() > MAX_PATH) {
+            return Err(Error::invalid("cursor", "that is no cursor of this list"));
+        }
+        let (new, _) = self.own_snapshot(caller, reference, Action::SessionAttach).await?;
+        let old = match (&query.against, new.parent) {
+            (Some(against), _) => Some(self.own_snapshot(caller, against, Action::SessionAttach).await?.0),
+            (None, Some(parent)) => self.store().snapshot(new.workspace, parent).await?,
+            (None, None) => None,
+        };
+        // The one it was taken on top of may have gone since.
+        let old = old.filter(|old| query.against.is_some() || old.state == SnapshotState::Complete);
+        let (snapshot, against) = (new.id, old.as_ref().map(|old| old.id));
+        let new = self.tree_of(&new).await?;
+        let mut new = reader(&new)?;
+        let after = query.after.as_deref();
+        let (items, more) = match old {
+            Some(old) => {
+                let old = self.tree_of(&old).await?;
+                compare(&mut reader(&old)?, &mut new, after, query.limit)?
+            }
+            None => compare(&mut Nothing, &mut new, after, query.limit)?,
+        };
+        let next = if more { items.last().map(|last| last.path.clone()) } else { None };
+        Ok(Diff { snapshot, against, list: List { items, next } })
+    }
+
+    async fn tree_of(&self, snapshot: &Snapshot) -> Result<(Arc<Tables>, Bytes)> {
+        if snapshot.state != SnapshotState::Complete {
+            return Err(not_complete());
+        }
+        if snapshot.format != PACKED {
+            return Err(Error::conflict(
+                "not_supported",
+                "That snapshot was taken in an older format, whose contents cannot be listed.",
+                "Compare with a newer one; restoring it works.",
+            ));
+        }
+        if snapshot.stored > LIMIT as u64 {
+            return Err(Error::conflict(
+                "snapshot_too_large",
+                "That snapshot has too many entries to be compared here.",
+                "Fork it, and compare the files there.",
+            ));
+        }
+        let (_, flow) = self.ports().blobs.get(&snapshot.blob, None).await?;
+        let bytes = Body::Stream(flow).collect(LIMIT, "snapshot.diff").await?;
+        let (tables, tree) = manifest::decode(&bytes).map_err(corrupt)?;
+        Ok((Arc::new(tables), tree))
+    }
+}
+
+fn reader(
+    (tables, tree): &(Arc<Tables>, Bytes),
+) -> Result<Reader<StreamingDecoder<&[u8], ruzstd::decoding::FrameDecoder>>> {
+    let damaged = || {
+        corrupt(burstflare_ports::wire::snapshot::SnapshotError::Corrupt("its tree is damaged".to_owned()))
+    };
+    let plain = StreamingDecoder::new(&tree[..]).map_err(|error| damaged().with_source(error.to_string()))?;
+    Ok(Reader::new(plain, Arc::clone(tables)).map_err(corrupt)?)
+}
+
+fn compare(
+    old: &mut impl Entries,
+    new: &mut impl Entries,
+    after: Option<&[u8]>,
+    limit: usize,
+) -> Result<(Vec<Difference>, bool)> {
+    Ok(differences(old, new, after, limit).map_err(corrupt)?)
+}
