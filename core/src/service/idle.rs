@@ -179,7 +179,7 @@ impl ControlPlane {
         Ok(fresh)
     }
 
-    fn last_active(&self, activity: &Activity) -> Timestamp {
+    pub(super) fn last_active(&self, activity: &Activity) -> Timestamp {
         self.now().before(Duration::from_millis(activity.last_active_ms_ago))
     }
 

@@ -13,8 +13,8 @@ use burstflare_ports::error::{ErrorKind, PortError, PortResult, Retry};
 use burstflare_ports::id::Id;
 use burstflare_ports::machine::{AgentTarget, DiskPlan, DiskState, MachineKey, MachineOwner, MachineSpec};
 use burstflare_ports::record::{
-    Effect, Event as Notice, Failure, Goal, LayerRef, Session, SessionState, Snapshot, SnapshotKind, SnapshotState,
-    VersionSpec, Workspace,
+    Effect, Event as Notice, Failure, Goal, LayerRef, Session, SessionState, Snapshot, SnapshotKind,
+    SnapshotState, VersionSpec, Workspace,
 };
 use burstflare_ports::secret::Secret;
 use burstflare_ports::store::{Bump, ChangeSet, CommitError, Counter, Family, Guard, Key};

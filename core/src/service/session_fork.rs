@@ -96,6 +96,7 @@ impl ControlPlane {
             unsaved: false,
             deadline: None,
             failure: None,
+            stopped_by: None,
             created_at: now,
             changed_at: now,
             revision: 0,

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use burstflare_ports::error::{PortError, PortResult, Retry};
+use burstflare_ports::machine::AgentTarget;
 use burstflare_ports::record::{Effect, Session, Snapshot, SnapshotKind, SnapshotState};
 use burstflare_ports::store::{ChangeSet, CommitError, Family, Guard, Key, PAGE_LIMIT, Put};
 use burstflare_ports::time::Timestamp;
+use burstflare_ports::wire::{ACTIVITY, Ready};
 use serde_json::json;
 
 use super::snapshot_take::Mode;
@@ -43,6 +45,10 @@ impl ControlPlane {
         }
         let target = self.target(session).map_err(into_port)?;
         let ready = self.agent_ready(&target, THERE).await?;
+        if pending.is_none() && self.nothing_happened(session, &target, &ready).await {
+            self.put_off_autosave(session).await?;
+            return Ok(Some(self.now()));
+        }
         let taken =
             self.take_snapshot(session, &target, &ready, (SnapshotKind::Auto, Mode::Live), &plan).await;
         match taken {
@@ -55,6 +61,19 @@ impl ControlPlane {
             }
         }
         Ok(Some(self.now()))
+    }
+
+    /// Whether the agent says that nobody and nothing was active since the last look. One that does not answer, or
+    /// cannot judge, says nothing of the kind.
+    async fn nothing_happened(&self, session: &Session, target: &AgentTarget, ready: &Ready) -> bool {
+        let Some(saved) = session.saved_at.filter(|at| *at >= session.changed_at) else { return false };
+        if !ready.capabilities.iter().any(|name| name == ACTIVITY) {
+            return false;
+        }
+        match self.agent_activity(target, THERE).await {
+            Ok(activity) => self.last_active(&activity) < saved,
+            Err(_) => false,
+        }
     }
 
     async fn put_off_autosave(&self, session: &Session) -> PortResult<()> {

@@ -8,8 +8,8 @@ use burstflare_ports::clock::Clock as _;
 use burstflare_ports::id::Id;
 use burstflare_ports::machine::{MachineKey, MachineOwner};
 use burstflare_ports::record::{
-    Build, BuildState, Goal, Origin, Release, ReleaseCause, Session, SessionState, Snapshot, SnapshotState, StopCause,
-    Template, Version, VersionState, Workspace,
+    Build, BuildState, Goal, Origin, Release, ReleaseCause, Session, SessionState, Snapshot, SnapshotState,
+    StopCause, Template, Version, VersionState, Workspace,
 };
 use burstflare_ports::store::{ChangeSet, Counter, Family, Guard, PAGE_LIMIT};
 use burstflare_ports::stream::Body;
