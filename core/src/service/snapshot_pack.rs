@@ -144,7 +144,10 @@ impl ControlPlane {
         let index = match self.read_index(pack).await {
             Ok(index) => index,
             Err(error) => {
-                tracing::warn!(pack = %pack.id, ?error, "its index is of no use");
+                // One that was condemned while it was being stored has none.
+                if pack.state == PackState::Live {
+                    tracing::warn!(pack = %pack.id, ?error, "its index is of no use");
+                }
                 return Vec::new();
             }
         };

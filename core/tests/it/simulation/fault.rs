@@ -206,7 +206,8 @@ impl Faults {
         let outcome = effect.await;
         match &outcome {
             Ok(_) => self.note(|| operation.to_owned()),
-            Err(error) => self.note(|| format!("{operation}: {error:?}")),
+            // Backends say the same in their own words.
+            Err(error) => self.note(|| format!("{operation}: {:?}", error.kind())),
         }
         self.pause().await;
         if outcome.is_ok() && self.hits(after) {
