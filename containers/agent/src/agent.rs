@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use crate::activity::{self, Activity};
 use crate::auth::Key;
 use crate::files::Files;
+use crate::port::{self, Ports};
 use crate::process::Surroundings;
 use crate::reaper::Children;
 use crate::server::Listener;
@@ -29,8 +30,13 @@ const SIGTERM_GRACE: Duration = Duration::from_secs(10);
 const STACK: usize = 8 << 20;
 
 /// What we can beyond version 1 of the protocol: names of [`burstflare_ports::wire::capability`].
-const CAPABILITIES: &[&str] =
-    &[capability::ACTIVITY, capability::FILES, capability::SNAPSHOTS, capability::TERMINALS];
+const CAPABILITIES: &[&str] = &[
+    capability::ACTIVITY,
+    capability::FILES,
+    capability::PORTS,
+    capability::SNAPSHOTS,
+    capability::TERMINALS,
+];
 
 /// What every call shares.
 pub(crate) struct Agent {
@@ -66,6 +72,10 @@ pub(crate) struct Agent {
     pub(crate) finished: Notify,
     /// The last scan of a snapshot.
     pub(crate) scans: Scans,
+    /// What listens.
+    pub(crate) ports: Ports,
+    /// Bounds what goes to it.
+    pub(crate) port_places: port::Places,
     started: Instant,
 }
 
@@ -73,6 +83,15 @@ impl Agent {
     /// Lives until told to end.
     pub(crate) fn live(boot: Boot, listener: OwnedFd) -> io::Result<()> {
         let open_files = boot::raise_open_files();
+        // Before any thread: each has the filter from its beginning.
+        let bell = Arc::new(Notify::new());
+        let heard = port::listen::hear({
+            let bell = Arc::clone(&bell);
+            move || bell.notify_one()
+        });
+        if let Err(problem) = &heard {
+            tracing::warn!(%problem, "ports are looked for instead of heard");
+        }
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(32)
@@ -108,6 +127,9 @@ impl Agent {
                 host_key: HostKey::from_seed(boot.ssh_host_seed.expose())?,
                 surroundings: Surroundings::new(&boot, open_files),
                 activity: Arc::new(Activity::new(Path::new(&boot.run))),
+                // An egress proxy is the way out of a network of one's own.
+                ports: Ports::new(bell, heard.is_ok(), boot.egress.is_some()),
+                port_places: port::Places::default(),
                 machine: boot.machine,
                 epoch: boot.epoch,
                 roots: boot.roots,
@@ -148,6 +170,7 @@ impl Agent {
         tokio::select! {
             () = activity::attend(Arc::clone(&self)) => Err(io::Error::other("nobody judges activity")),
             () = server::run(Arc::clone(&self), listener) => Ok(()),
+            () = self.ports.run(&self) => Ok(()),
             () = reaping => Err(io::Error::other("signals ended")),
             () = terminating => Ok(()),
             () = self.finished.notified() => Ok(()),

@@ -14,6 +14,7 @@ mod folder;
 #[doc(hidden)]
 pub mod fuzzing;
 mod hooks;
+mod port;
 mod process;
 mod pty;
 mod reaper;

@@ -57,10 +57,12 @@ struct Table {
 #[derive(Default)]
 pub(crate) struct Children {
     table: Mutex<Table>,
-    /// Told after each start.
-    pub(crate) started: Notify,
     /// Told after each burial.
     pub(crate) buried: Notify,
+    /// Told after each start.
+    pub(crate) started: Notify,
+    /// The same, for who looks for ports.
+    pub(crate) begun: Notify,
 }
 
 impl Children {
@@ -82,6 +84,7 @@ impl Children {
         let pipes =
             Pipes { stdin: child.stdin.take(), stdout: child.stdout.take(), stderr: child.stderr.take() };
         self.started.notify_one();
+        self.begun.notify_one();
         // Dropping std's handle neither waits nor kills.
         Ok(Child { pid, exit, pipes })
     }

@@ -13,6 +13,8 @@ use hyper::body::{Body, Frame, SizeHint};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
+use crate::port::Passed;
+
 /// A call that is refused: HTTP status, [`Refusal::code`], [`Refusal::message`].
 #[derive(Debug, thiserror::Error)]
 #[error("{code}: {message}")]
@@ -76,6 +78,8 @@ pub(crate) enum ReplyBody {
     Full(Bytes),
     /// Comes as it is made; the maker waits while the reader does. Dropping it tells the maker.
     Flow(mpsc::Receiver<io::Result<Bytes>>),
+    /// An application's, as it comes.
+    Passed(Box<Passed>),
 }
 
 impl Body for ReplyBody {
@@ -87,17 +91,23 @@ impl Body for ReplyBody {
             Self::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Self::Flow(flow) => flow.poll_recv(cx).map(|chunk| chunk.map(|chunk| chunk.map(Frame::data))),
+            Self::Passed(body) => body.poll(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self, Self::Full(bytes) if bytes.is_empty())
+        match self {
+            Self::Full(bytes) => bytes.is_empty(),
+            Self::Flow(_) => false,
+            Self::Passed(body) => body.is_end(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Flow(_) => SizeHint::default(),
+            Self::Passed(body) => body.size(),
         }
     }
 }

@@ -21,13 +21,14 @@ use tokio::sync::Semaphore;
 
 use crate::agent::Agent;
 use crate::reply::{self, Refused, Reply, settle};
-use crate::{activity, bundle, exec, files, hooks, shutdown, snapshot, ssh, terminal, tree};
+use crate::{activity, bundle, exec, files, hooks, port, shutdown, snapshot, ssh, terminal, tree};
 
 /// Connections at a time; more wait in the socket's queue.
 const CONNECTIONS: usize = 256;
 /// For a request's head, and for the next request on a kept connection.
 const HEAD_DEADLINE: Duration = Duration::from_secs(75);
-const HEADERS: usize = 64;
+/// An application's request may have as many as the edge takes, and a few of ours.
+const HEADERS: usize = 160;
 const BUFFER: usize = 64 << 10;
 
 /// The socket that our starter made.
@@ -141,6 +142,7 @@ async fn call(agent: &Arc<Agent>, mut request: Request<Incoming>) -> Result<Repl
         (&Method::POST, "/v1/hooks/start") => hooks::start(agent),
         (&Method::POST, "/v1/quiesce") => shutdown::quiesce(agent, request.into_body()).await,
         (&Method::POST, "/v1/shutdown") => shutdown::shutdown(agent, request.into_body()).await,
+        (_, ports) if ports.starts_with("/v1/ports") => port::call(agent, request).await,
         _ => Err(Refused::unknown_call(UNKNOWN_CALL_MESSAGE)),
     }
 }

@@ -14,6 +14,8 @@ mod exec;
 mod files;
 #[path = "agent/machine.rs"]
 mod machine;
+#[path = "agent/port.rs"]
+mod port;
 #[path = "agent/snapshot.rs"]
 mod snapshot;
 #[path = "agent/snapshot_calls.rs"]

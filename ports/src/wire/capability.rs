@@ -2,6 +2,8 @@
 
 /// Tells when its user was last active.
 pub const ACTIVITY: &str = "activity";
+/// Ports: what listens, and the way to it.
+pub const PORTS: &str = "ports";
 /// Terminals with several viewers.
 pub const TERMINALS: &str = "terminals";
 /// Files by path, and search.

@@ -92,6 +92,16 @@ fn ready_refusal_shutdown() {
 }
 
 #[test]
+fn ports() {
+    let python = port::OpenPort { port: 3000, process: Some("python3".into()) };
+    let unknown = port::OpenPort { port: 8080, process: None };
+    golden(
+        &port::OpenPorts { ports: vec![python, unknown] },
+        r#"{"ports":[{"port":3000,"process":"python3"},{"port":8080}]}"#,
+    );
+}
+
+#[test]
 fn exec() {
     golden(&ExecRequest { argv: vec!["true".into()], ..ExecRequest::default() }, r#"{"argv":["true"]}"#);
     golden(

@@ -15,6 +15,10 @@
 //! | `GET /v1/tree` | → [`frame`]d archive of all roots, then [`tree::Summary`] |
 //! | `PUT /v1/tree` | such an archive (unframed): the roots become exactly that tree, verified → [`tree::Summary`] |
 //! | `POST /v1/snapshots/scan`, `POST /v1/snapshots/packs`, `PUT /v1/snapshots` | [`snapshot`], where [`Ready::capabilities`] names it |
+//! | `GET /v1/ports` | → [`port::OpenPorts`] |
+//! | `GET /v1/ports/watch` | → JSON lines of [`port::OpenPorts`]: one at once, then one for each change |
+//! | any `/v1/ports/{port}/http/…` | an application's request and answer, see [`port`] |
+//! | `GET /v1/ports/{port}/tcp` (WebSocket) | one TCP connection, see [`port`] |
 //! | `POST /v1/hooks/start` | runs `on_start` once for this life, in the background → 204 |
 //! | `GET /v1/terminals` | → [`terminal::Terminals`] (capability [`capability::TERMINALS`], as the next four) |
 //! | `POST /v1/terminals` | [`terminal::NewTerminal`] → [`terminal::Terminal`] |
@@ -33,6 +37,7 @@ mod exec;
 pub mod files;
 pub mod frame;
 pub mod path;
+pub mod port;
 mod ready;
 pub mod resume;
 pub mod snapshot;
