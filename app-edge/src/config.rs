@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use axum::http::{HeaderMap, Uri};
 
+use crate::preview::PreviewDomain;
+
 /// An origin in the sense of RFC 6454: scheme, host and port, in its one text form.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
@@ -11,6 +13,9 @@ pub struct Origin {
     /// As it stands in a Host header: lower case, without the scheme's default port.
     authority: String,
 }
+
+/// The dashboard's name on this machine. Browsers resolve it by themselves (RFC 6761).
+pub(crate) const DASHBOARD: &str = "flare.localhost";
 
 /// What an origin is spoken over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +69,20 @@ impl Origin {
         &self.authority
     }
 
+    /// The host alone.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        let (host, port) = self.authority.rsplit_once(':').unwrap_or((&self.authority, ""));
+        // The colons of an IPv6 address stand in brackets.
+        if port.ends_with(']') { &self.authority } else { host }
+    }
+
+    /// The port, where it is not the scheme's own.
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        self.authority.strip_prefix(self.host())?.strip_prefix(':')?.parse().ok()
+    }
+
     /// Whether it is spoken over TLS.
     #[must_use]
     pub fn is_https(&self) -> bool {
@@ -110,8 +129,8 @@ pub struct EdgeConfig {
     pub port: Option<u16>,
     /// The origin people use, where it is not loopback.
     pub origin: Option<Origin>,
-    /// Below it live the previews' hosts.
-    pub preview_domain: String,
+    /// Below it live the previews' hosts; without it there are none.
+    pub previews: Option<PreviewDomain>,
     /// Calls a minute and address of routes that need no token.
     pub public_rate: u32,
     /// Whether clients on this machine are counted, too.
@@ -129,7 +148,7 @@ impl EdgeConfig {
         Self {
             port: Some(port),
             origin: None,
-            preview_domain: "preview.localhost".to_owned(),
+            previews: Some(PreviewDomain::local()),
             public_rate: 60,
             loopback_rate: LoopbackRate::Free,
             forwarded: Forwarded::Ignored,
@@ -142,9 +161,19 @@ impl EdgeConfig {
     pub fn serve(port: u16, origin: Origin) -> Self {
         Self {
             origin: Some(origin),
+            previews: None,
             loopback_rate: LoopbackRate::Counted,
             forwarded: Forwarded::FromLoopback,
             ..Self::dev(port)
+        }
+    }
+
+    /// The URL of pages for browsers.
+    pub(crate) fn browser_url(&self) -> String {
+        match (&self.origin, self.port) {
+            (Some(origin), _) => origin.to_string(),
+            (None, Some(80) | None) => format!("http://{DASHBOARD}"),
+            (None, Some(port)) => format!("http://{DASHBOARD}:{port}"),
         }
     }
 

@@ -18,6 +18,7 @@ use futures_util::FutureExt;
 
 use crate::config::ClientAddress;
 use crate::metrics::Series;
+use crate::preview::FromApplication;
 use crate::problem::Refusal;
 use crate::state::EdgeState;
 
@@ -62,7 +63,10 @@ pub(crate) async fn envelop(State(state): State<EdgeState>, mut request: Request
         response = written;
     }
     let https = state.config.origin.as_ref().is_some_and(crate::config::Origin::is_https);
-    decorate(response.headers_mut(), &request_id, https);
+    // An application's answer is its own.
+    if response.extensions().get::<FromApplication>().is_none() {
+        decorate(response.headers_mut(), &request_id, https);
+    }
     let millis = u64::try_from(clock.now().since(began).as_millis()).unwrap_or(u64::MAX);
     state.metrics.record(series, response.status().as_u16(), millis);
     tracing::debug!(%request_id, status = response.status().as_u16(), millis, "answered");

@@ -87,12 +87,25 @@ pub(crate) fn bearer(headers: &HeaderMap) -> &str {
 }
 
 async fn count(state: &EdgeState, endpoint: &Endpoint, address: Option<IpAddr>, times: u32) -> Answer<()> {
+    take(state, &endpoint.index.to_string(), address, times).await
+}
+
+/// Counts a request to a preview whose sender is unknown.
+pub(crate) async fn count_stranger(
+    state: &EdgeState,
+    address: Option<ClientAddress>,
+    times: u32,
+) -> Answer<()> {
+    take(state, "preview", address.map(|address| address.0), times).await
+}
+
+async fn take(state: &EdgeState, what: &str, address: Option<IpAddr>, times: u32) -> Answer<()> {
     let free = state.config.loopback_rate == LoopbackRate::Free
         && address.is_some_and(|address| address.is_loopback());
     if free {
         return Ok(());
     }
-    let bucket = format!("public:{}:{}", endpoint.index, network(address));
+    let bucket = format!("public:{what}:{}", network(address));
     let limit = state.config.public_rate.saturating_mul(times);
     match state.plane.ports().limiter.take(&bucket, limit, MINUTE).await {
         Ok(Verdict::Allowed) => Ok(()),

@@ -28,6 +28,7 @@ pub mod harness;
 mod home;
 mod metrics;
 pub mod openapi;
+mod preview;
 mod problem;
 mod query;
 pub mod resource;
@@ -44,6 +45,7 @@ pub mod worker;
 
 pub use config::{ClientAddress, EdgeConfig, Forwarded, InvalidOrigin, LoopbackRate, Origin};
 pub use envelope::REQUEST_ID;
+pub use preview::{InvalidPreviewDomain, PreviewDomain};
 pub use problem::PROBLEM_JSON;
 pub use router::{endpoints, router};
 pub use routes::{LOG_ATTEMPT, LOG_COMPLETE, LOG_NEXT};

@@ -80,6 +80,17 @@ impl Refusal {
         .into()
     }
 
+    /// This deployment has no domain for previews.
+    pub(crate) fn no_previews() -> Self {
+        Error::new(
+            Kind::Unsupported,
+            "not_supported",
+            "This server has no previews.",
+            "Start it with `--preview-domain`; `flare port-forward` works without.",
+        )
+        .into()
+    }
+
     /// A panic was caught.
     pub(crate) fn defect() -> Self {
         Error::new(
@@ -92,15 +103,21 @@ impl Refusal {
     }
 
     /// The status it will have.
-    #[cfg(test)]
     pub(crate) fn status(&self) -> StatusCode {
         self.status
+    }
+
+    /// The sentence it will have.
+    pub(crate) fn message(&self) -> String {
+        self.error.message.clone()
     }
 
     /// Writes the document.
     pub(crate) fn render(&self, request_id: &str) -> Response {
         let error = &self.error;
-        if self.status.is_server_error() {
+        // What a visitor's application does wrong is no error of this server.
+        let outside = matches!(self.status, StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT);
+        if self.status.is_server_error() && !(outside && error.source.is_none()) {
             tracing::error!(request_id, code = error.code, source = ?error.source, "{error}");
         }
         let document = Problem {

@@ -32,6 +32,11 @@ impl Query {
         Self::parse(text)
     }
 
+    /// The parameters of an address.
+    pub(crate) fn of(uri: &axum::http::Uri) -> Answer<Self> {
+        Self::parse(uri.query().unwrap_or_default())
+    }
+
     /// Takes a parameter; one that is there without a value is an error.
     pub(crate) fn text(&mut self, name: &str) -> Answer<Option<String>> {
         match self.pairs.remove(name) {

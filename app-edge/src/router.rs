@@ -28,6 +28,7 @@ pub fn router(plane: ControlPlane, config: EdgeConfig) -> Router {
         plane,
         config: Arc::new(config),
         metrics,
+        preview_places: crate::preview::Places::default(),
         #[cfg(feature = "native")]
         tunnels: crate::tunnel::Tunnels::default(),
     };

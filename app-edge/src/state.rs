@@ -14,6 +14,8 @@ pub(crate) struct EdgeState {
     pub(crate) config: Arc<EdgeConfig>,
     /// What is counted.
     pub(crate) metrics: Arc<Metrics>,
+    /// Requests to previews.
+    pub(crate) preview_places: crate::preview::Places,
     /// Connections that were upgraded.
     #[cfg(feature = "native")]
     pub(crate) tunnels: crate::tunnel::Tunnels,

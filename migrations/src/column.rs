@@ -10,7 +10,7 @@ use burstflare_ports::id::{Id, Kind};
 use burstflare_ports::record::{
     Actor, BuildState, BundleRef, Effect, Failure, Goal, GrantKind, LayerRef, Origin, PackState,
     ReleaseCause, Role, Scope, SecretHash, SessionKeys, SessionState, Sharing, SnapshotKind, SnapshotState,
-    StopCause, TicketPurpose, TokenKind, VersionSpec, VersionState,
+    StopCause, TicketPurpose, TokenKind, VersionSpec, VersionState, Visibility,
 };
 use burstflare_ports::text::{DisplayName, Email, Label, Slug};
 use burstflare_ports::time::Timestamp;
@@ -121,6 +121,7 @@ named_columns!(
     TicketPurpose,
     TokenKind,
     VersionState,
+    Visibility,
 );
 
 macro_rules! json_columns {
@@ -191,6 +192,15 @@ impl Column for u64 {
                 format!("{self} is over {MAX_INTEGER}"),
             )),
         }
+    }
+    fn decode(value: Value) -> Option<Self> {
+        i64::decode(value).and_then(|number| number.try_into().ok())
+    }
+}
+
+impl Column for u16 {
+    fn encode(&self) -> PortResult<Value> {
+        Ok(Value::Int(i64::from(*self)))
     }
     fn decode(value: Value) -> Option<Self> {
         i64::decode(value).and_then(|number| number.try_into().ok())

@@ -41,6 +41,7 @@ pub const SHARED: &[Migration] = migrations![
     "0014_snapshot_details",
     "0015_session_lineage",
     "0016_session_sleep",
+    "0020_previews",
 ];
 
 /// What one machine needs besides: its job queue and its workflow journal.

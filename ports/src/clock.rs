@@ -32,4 +32,9 @@ pub trait Background: Send + Sync + 'static {
     /// Starts a task. The number of running tasks is bounded: past it the answer is `Full` and the task is
     /// dropped, which is safe because everything that must happen also stands in the outbox.
     fn spawn(&self, task: Task) -> PortResult<()>;
+    /// As [`Background::spawn`], for a task that only follows what happens and may be dropped at any moment: the host's end
+    /// does not wait for it.
+    fn follow(&self, task: Task) -> PortResult<()> {
+        self.spawn(task)
+    }
 }

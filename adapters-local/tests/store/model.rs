@@ -179,6 +179,7 @@ fn record(family: Family, (kind, key, text, other, revision): Pick) -> Put {
             purpose: TicketPurpose::Ssh,
             epoch: 1,
             ssh_key: None,
+            port: Some(3000),
             hash: hash(text.wrapping_add(100)),
             created_at,
             expires_at: at(other),

@@ -3,11 +3,9 @@
 use axum::http::header::HOST;
 use axum::http::{HeaderMap, StatusCode, Uri};
 
-use crate::config::EdgeConfig;
+use crate::config::{DASHBOARD, EdgeConfig};
+use crate::preview::PreviewHost;
 use crate::problem::{Answer, Refusal};
-
-/// The dashboard's name on this machine. Browsers resolve it by themselves (RFC 6761).
-pub(super) const DASHBOARD: &str = "flare.localhost";
 
 /// Where a request arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,8 +24,8 @@ pub(crate) enum Site {
         /// Whether it is spoken over TLS.
         https: bool,
     },
-    /// A name below the previews' domain.
-    Preview,
+    /// A preview's name.
+    Preview(PreviewHost),
 }
 
 impl Site {
@@ -36,7 +34,7 @@ impl Site {
         match self {
             Self::Loopback { authority, .. } => Some(format!("http://{authority}")),
             Self::Configured { origin, .. } => Some(origin.clone()),
-            Self::Preview => None,
+            Self::Preview(host) => Some(host.origin()),
         }
     }
 }
@@ -55,11 +53,7 @@ pub(super) fn site(config: &EdgeConfig, uri: &Uri, headers: &HeaderMap) -> Answe
         let dashboard = name == DASHBOARD;
         return Ok(Site::Loopback { authority, dashboard });
     }
-    let below = name.strip_suffix(config.preview_domain.as_str()).and_then(|rest| rest.strip_suffix('.'));
-    if below.is_some_and(|label| !label.is_empty()) {
-        return Ok(Site::Preview);
-    }
-    Err(misdirected())
+    PreviewHost::read(config, name, port).map(Site::Preview).ok_or_else(misdirected)
 }
 
 /// The authority of the request line where there is one (RFC 9112, section 3.2.2), else the one Host header.
@@ -107,7 +101,7 @@ fn split(authority: &str) -> Option<(&str, Option<u16>)> {
 }
 
 /// The port that an authority names.
-pub(super) fn port_of(authority: &str) -> Option<u16> {
+pub(crate) fn port_of(authority: &str) -> Option<u16> {
     split(authority).and_then(|(_, port)| port)
 }
 
@@ -153,7 +147,8 @@ mod tests {
         ] {
             assert_eq!(at(&config, foreign), None, "{foreign}");
         }
-        assert_eq!(at(&config, "3000--01jd.preview.localhost:8787"), Some(Site::Preview));
+        let preview = at(&config, "3000--01JD00000000000000000000AB.preview.localhost:8787");
+        assert!(matches!(preview, Some(Site::Preview(_))), "{preview:?}");
     }
 
     #[test]

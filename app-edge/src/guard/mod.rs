@@ -13,8 +13,9 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-pub(crate) use host::Site;
+pub(crate) use host::{Site, port_of};
 
+use crate::config::DASHBOARD;
 use crate::problem::Refusal;
 use crate::state::EdgeState;
 
@@ -24,12 +25,14 @@ pub(crate) async fn guard(State(state): State<EdgeState>, mut request: Request, 
         Ok(site) => site,
         Err(refusal) => return refusal.into_response(),
     };
+    // Content of users has an origin apart: no route of ours is there, and its own rules hold.
+    if let Site::Preview(host) = &site {
+        return crate::preview::answer(&state, host, request).await;
+    }
     if let Err(refusal) = origin::check(&site, request.method(), request.headers()) {
         return refusal.into_response();
     }
     match &site {
-        // Content of users has an origin apart: no route of ours is there.
-        Site::Preview => return Refusal::not_supported("Opening a session's ports").into_response(),
         Site::Loopback { authority, dashboard: false } if is_navigation(&request) => {
             return redirect(authority, &request);
         }
@@ -63,9 +66,9 @@ fn is_navigation(request: &Request) -> bool {
 
 /// To the dashboard's own name, so that cookies and storage belong to it and not to every server on this machine.
 fn redirect(authority: &str, request: &Request) -> Response {
-    let port = host::port_of(authority).map(|port| format!(":{port}")).unwrap_or_default();
+    let port = port_of(authority).map(|port| format!(":{port}")).unwrap_or_default();
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-    let target = format!("http://{}{port}{path}", host::DASHBOARD);
+    let target = format!("http://{DASHBOARD}{port}{path}");
     match HeaderValue::from_str(&target) {
         Ok(location) => {
             let mut headers = HeaderMap::new();

@@ -20,6 +20,9 @@ pub struct AttachRequest {
     /// The public key that may log in, in OpenSSH's one-line format.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ssh_key: Option<String>,
+    /// The port, for the purposes `preview` and `forward`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
 }
 
 /// A single-use ticket.
@@ -31,8 +34,10 @@ pub struct Attached {
     /// From when on it is refused.
     #[schema(value_type = String, format = DateTime)]
     pub expires_at: Timestamp,
-    /// Path of the WebSocket, without the ticket.
+    /// Path of the WebSocket (of a page for the purpose `preview`), without the ticket.
     pub url_path: String,
+    /// For the purpose `preview`: where a browser enters, without the ticket.
+    pub url: Option<String>,
     /// The session.
     pub session: Session,
     /// Its public SSH host key, in OpenSSH's one-line format.

@@ -4,7 +4,7 @@
 use burstflare_ports::machine::{Enforcement, Isolation};
 use burstflare_ports::record::{
     BuildState, Goal, ReleaseCause, Role, Scope, SessionState, Sharing, SnapshotKind, SnapshotState,
-    StopCause, TicketPurpose, VersionState,
+    StopCause, TicketPurpose, VersionState, Visibility,
 };
 use burstflare_ports::wire::Reason;
 use burstflare_ports::wire::files::{Cut, FileKind};
@@ -43,7 +43,7 @@ words! {
     FileKindWord is FileKind named "FileKind": File Folder Link Other;
     GoalWord is Goal named "SessionGoal": Run Sleep Delete;
     IsolationWord is Isolation named "Isolation": Sandbox Container Process;
-    PurposeWord is TicketPurpose named "TicketPurpose": Ssh Terminal;
+    PurposeWord is TicketPurpose named "TicketPurpose": Ssh Terminal Preview Forward;
     ReleaseCauseWord is ReleaseCause named "ReleaseCause": Promote Rollback;
     RoleWord is Role named "Role": Viewer Member Admin Owner;
     ScopeWord is Scope named "Scope": Read Write Attach;
@@ -55,5 +55,6 @@ words! {
         Start TerminalInput SshInput Preview Exec Files Job Cpu Other;
     SnapshotStateWord is SnapshotState named "SnapshotState": Pending Complete Failed;
     StopCauseWord is StopCause named "StopCause": Person Idle Server Machine;
+    VisibilityWord is Visibility named "Visibility": Private Workspace Public;
     VersionStateWord is VersionState named "VersionState": Draft Building Ready Failed;
 }

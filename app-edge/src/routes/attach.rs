@@ -1,11 +1,12 @@
 use axum::extract::{Request, State};
 use axum::response::Response;
-use burstflare_core::ControlPlane;
 use burstflare_core::domain::permission::Action;
-use burstflare_core::service::Attach;
+use burstflare_core::service::{Attach, PreviewPlace};
+use burstflare_ports::record::TicketPurpose;
 
 use crate::extract::{Authenticated, Json, Params, created};
-use crate::problem::Answer;
+use crate::preview::{ENTER, PreviewHost};
+use crate::problem::{Answer, Refusal};
 use crate::query::Query;
 use crate::resource::{AttachRequest, Attached};
 use crate::state::EdgeState;
@@ -23,18 +24,31 @@ pub(super) fn table(table: Table) -> Table {
     params(("session" = String, Path, description = "Id or name of the session")),
     request_body = AttachRequest, responses((status = 201, body = Attached)))]
 async fn attach(
-    State(plane): State<ControlPlane>,
+    State(state): State<EdgeState>,
     Authenticated(caller): Authenticated,
     Params(session): Params<String>,
     Json(wish): Json<AttachRequest>,
 ) -> Answer<Response> {
-    let wish = Attach { purpose: wish.purpose, ssh_key: wish.ssh_key };
+    let (plane, purpose, port) = (&state.plane, wish.purpose, wish.port.unwrap_or_default());
+    if purpose == TicketPurpose::Preview && state.config.previews.is_none() {
+        return Err(Refusal::no_previews());
+    }
+    let wish = Attach { purpose, ssh_key: wish.ssh_key, port: wish.port };
     let attachment = plane.attach(&caller, &session, wish).await?;
-    let session = super::session::resource(&plane, attachment.session);
+    let id = attachment.session.id;
+    let place = PreviewPlace { session: id, port };
+    let host = PreviewHost::of(&state.config, place).filter(|_| purpose == TicketPurpose::Preview);
+    let session = super::session::resource(plane, attachment.session);
     created(&Attached {
         ticket: attachment.ticket,
         expires_at: attachment.expires_at,
-        url_path: format!("/api/v1/sessions/{}/ssh", session.id),
+        url_path: match purpose {
+            TicketPurpose::Ssh => format!("/api/v1/sessions/{id}/ssh"),
+            TicketPurpose::Terminal => format!("/api/v1/sessions/{id}/terminals"),
+            TicketPurpose::Preview => ENTER.to_owned(),
+            TicketPurpose::Forward => format!("/api/v1/sessions/{id}/ports/{port}/tcp"),
+        },
+        url: host.map(|host| format!("{}{ENTER}", host.origin())),
         ssh_host_key: session.ssh_host_key.clone(),
         session,
     })

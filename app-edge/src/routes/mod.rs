@@ -10,6 +10,7 @@ mod file;
 mod health;
 mod page;
 mod planned;
+mod port;
 mod release;
 mod session;
 mod snapshot;
@@ -39,6 +40,7 @@ pub(crate) fn table() -> Table {
         .with(attach::table)
         .with(exec::table)
         .with(file::table)
+        .with(port::table)
         .with(snapshot::table)
         .with(event::table)
         .with(audit::table)

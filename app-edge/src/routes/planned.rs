@@ -27,7 +27,6 @@ const PLANNED: [(MethodFilter, &str); 29] = {
         (GET, "/api/v1/sessions/{session}/terminals"),
         (POST, "/api/v1/sessions/{session}/terminals"),
         (GET, "/api/v1/sessions/{session}/terminals/{terminal}"),
-        (GET, "/api/v1/sessions/{session}/ports"),
         (GET, "/api/v1/sessions/{session}/events"),
         (GET, "/api/v1/sessions/{session}/metrics"),
         (POST, "/api/v1/sessions/{session}/snapshots"),

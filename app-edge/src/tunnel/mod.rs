@@ -2,6 +2,7 @@
 //! unchanged, and everything ends when the right to be there does.
 
 mod copy;
+mod forward;
 mod ssh;
 mod websocket;
 
@@ -20,6 +21,7 @@ use burstflare_ports::stream;
 use hyper::upgrade::OnUpgrade;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+pub(crate) use self::forward::forward;
 pub(crate) use self::ssh::ssh;
 use self::websocket::{RESPONSE_HEADERS, needs_upgrade};
 use crate::problem::{Answer, Refusal};

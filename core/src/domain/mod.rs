@@ -8,6 +8,7 @@ pub mod idle;
 pub mod manifest;
 pub mod permission;
 pub mod plan;
+pub mod preview;
 pub mod release;
 pub mod seal;
 pub mod session;

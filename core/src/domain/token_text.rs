@@ -70,6 +70,12 @@ pub fn recognise(text: &str) -> Option<Type> {
     (bytes[32..] == checksum(kind, random)).then_some(kind)
 }
 
+/// Whether a text begins as ours do, whatever follows.
+#[must_use]
+pub fn has_prefix(text: &str) -> bool {
+    Type::ALL.into_iter().any(|kind| text.starts_with(kind.prefix()))
+}
+
 /// What is stored of a text.
 #[must_use]
 pub fn hash(text: &Secret<String>) -> SecretHash {

@@ -6,6 +6,7 @@ use burstflare_ports::error::{ErrorKind, PortError, PortResult};
 use burstflare_ports::machine::AgentTarget;
 use burstflare_ports::stream::{Body, ByteStream};
 use burstflare_ports::wire::frame::Decoder;
+use burstflare_ports::wire::port::OpenPorts;
 use burstflare_ports::wire::tree::Summary;
 use burstflare_ports::wire::{
     Activity, ExecRequest, OLDEST_PROTOCOL, PROTOCOL, Quiesce, Ready, Refusal, Shutdown, UNKNOWN_CALL,
@@ -143,6 +144,18 @@ impl ControlPlane {
     pub(super) async fn agent_shutdown(&self, target: &AgentTarget, grace: Duration) -> PortResult<()> {
         let request = with_json(Method::POST, "/v1/shutdown", &shutdown(grace))?;
         self.agent_done(target, request, grace + QUICK).await
+    }
+
+    /// What listens now.
+    pub(super) async fn agent_ports(&self, target: &AgentTarget) -> PortResult<OpenPorts> {
+        self.agent_json(target, call(Method::GET, "/v1/ports", Body::empty())?, QUICK).await
+    }
+
+    /// Follows what listens: JSON lines of [`OpenPorts`], for as long as the machine lives and somebody reads.
+    pub(super) async fn agent_watch_ports(&self, target: &AgentTarget) -> PortResult<ByteStream> {
+        let request = call(Method::GET, "/v1/ports/watch", Body::empty())?;
+        let response = checked(self.ports().agents.send(target, request, QUICK).await?).await?;
+        Ok(response.into_body().into_stream())
     }
 
     async fn agent_done(

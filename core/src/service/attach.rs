@@ -11,7 +11,7 @@ use burstflare_ports::secret::Secret;
 use burstflare_ports::store::{ChangeSet, CommitError, Family, Guard, Key, Put, SingleUse, Spend};
 use burstflare_ports::stream::Body;
 use burstflare_ports::time::Timestamp;
-use burstflare_ports::wire::ExecRequest;
+use burstflare_ports::wire::{AGENT_PORT, ExecRequest};
 use futures_util::future::{Either, select};
 use futures_util::{StreamExt, pin_mut};
 use serde_json::json;
@@ -38,6 +38,15 @@ pub struct Attach {
     pub purpose: TicketPurpose,
     /// The public key that will log in, in OpenSSH's one-line format.
     pub ssh_key: Option<String>,
+    /// The port, for what leads to one.
+    pub port: Option<u16>,
+}
+
+/// What a ticket is made for.
+pub(super) struct TicketFor {
+    pub(super) purpose: TicketPurpose,
+    pub(super) ssh_key: Option<String>,
+    pub(super) port: Option<u16>,
 }
 
 /// A ticket and what its bearer needs to know.
@@ -68,6 +77,14 @@ impl ControlPlane {
     /// # Errors
     /// `not_running`, `Forbidden`, an unusable key.
     pub async fn attach(&self, caller: &Caller, session: &str, wish: Attach) -> Result<Attachment> {
+        if let TicketPurpose::Preview | TicketPurpose::Forward = wish.purpose {
+            let port = wish.port.filter(|port| !matches!(*port, 0 | AGENT_PORT));
+            let port = port.ok_or_else(|| Error::invalid("port", "port is a number from 1 to 65535"))?;
+            return self.attach_port(caller, session, wish.purpose, port).await;
+        }
+        if wish.port.is_some() {
+            return Err(Error::invalid("port", "only what leads to a port takes one"));
+        }
         let ssh_key = match (&wish.ssh_key, wish.purpose) {
             (Some(line), TicketPurpose::Ssh) => {
                 Some(ssh_key::parse(line).map_err(|error| Error::invalid("ssh_key", error.to_string()))?)
@@ -79,6 +96,17 @@ impl ControlPlane {
             (None, _) => None,
         };
         let session = self.running(caller, session).await?;
+        let wanted = TicketFor { purpose: wish.purpose, ssh_key, port: None };
+        self.issue_ticket(caller, session, wanted).await
+    }
+
+    /// Commits a ticket into a session that runs.
+    pub(super) async fn issue_ticket(
+        &self,
+        caller: &Caller,
+        session: Session,
+        wanted: TicketFor,
+    ) -> Result<Attachment> {
         let now = self.now();
         let text = token_text::compose(Type::Ticket, &self.random()?);
         let ticket = Ticket {
@@ -88,9 +116,10 @@ impl ControlPlane {
             user: caller.user.id,
             token: caller.token,
             sign_in: caller.sign_in,
-            purpose: wish.purpose,
+            purpose: wanted.purpose,
             epoch: session.epoch,
-            ssh_key,
+            ssh_key: wanted.ssh_key,
+            port: wanted.port,
             hash: token_text::hash(&text),
             created_at: now,
             expires_at: now.after(TICKET),
@@ -102,7 +131,7 @@ impl ControlPlane {
             self,
             "session.attach",
             session.id,
-            json!({ "purpose": wish.purpose, "ticket": ticket.id, "epoch": session.epoch }),
+            json!({ "purpose": wanted.purpose, "port": wanted.port, "ticket": ticket.id, "epoch": session.epoch }),
         ));
         change.puts.push(Put::Ticket(ticket));
         self.commit(change).await.map_err(refusal)?;
@@ -120,27 +149,61 @@ impl ControlPlane {
         purpose: TicketPurpose,
         origin: Origin,
     ) -> Result<Redeemed> {
-        let refuse = || {
-            Error::new(
-                Kind::Unauthenticated,
-                "ticket_refused",
-                "The ticket is not valid, was used already, or has expired.",
-                "Ask for a new one: `flare ssh` does that by itself.",
-            )
-        };
-        if token_text::recognise(text.expose()) != Some(Type::Ticket) {
-            return Err(refuse());
-        }
-        let ticket = self.store().ticket(&SecretHash::of(text.expose())).await?.ok_or_else(refuse)?;
-        if ticket.purpose != purpose {
-            return Err(refuse());
-        }
+        self.redeem_for(text, session, purpose, None, origin).await
+    }
+
+    /// [`ControlPlane::redeem`] for a ticket to a port.
+    ///
+    /// # Errors
+    /// As there, and for another port's ticket.
+    pub async fn redeem_port(
+        &self,
+        text: &Secret<String>,
+        session: &str,
+        port: u16,
+        origin: Origin,
+    ) -> Result<Redeemed> {
+        self.redeem_for(text, session, TicketPurpose::Forward, Some(port), origin).await
+    }
+
+    async fn redeem_for(
+        &self,
+        text: &Secret<String>,
+        session: &str,
+        purpose: TicketPurpose,
+        port: Option<u16>,
+        origin: Origin,
+    ) -> Result<Redeemed> {
+        let refuse = || refused(purpose);
+        let ticket = self.find_ticket(text, purpose, port).await?;
         // The right to get in may have gone since the ticket was made.
         let right = Right::of_ticket(&ticket);
         let (stay, record) = self.enter(right, word(purpose), origin.clone()).await?.ok_or_else(refuse)?;
         if session != record.id.to_string() && session != record.name.as_str() {
             return Err(refuse());
         }
+        self.spend_ticket(&ticket, &record, origin).await?;
+        Ok(Redeemed { target: self.target(&record)?, ticket, stay })
+    }
+
+    /// The ticket of a text, if it is for this purpose and port; whether it can still be spent is seen when it is.
+    pub(super) async fn find_ticket(
+        &self,
+        text: &Secret<String>,
+        purpose: TicketPurpose,
+        port: Option<u16>,
+    ) -> Result<Ticket> {
+        if token_text::recognise(text.expose()) != Some(Type::Ticket) {
+            return Err(refused(purpose));
+        }
+        let ticket = self.store().ticket(&SecretHash::of(text.expose())).await?;
+        ticket
+            .filter(|ticket| ticket.purpose == purpose && ticket.port == port)
+            .ok_or_else(|| refused(purpose))
+    }
+
+    /// Spends a ticket into a session as it was read.
+    pub(super) async fn spend_ticket(&self, ticket: &Ticket, record: &Session, origin: Origin) -> Result<()> {
         let now = self.now();
         let what = SingleUse::Ticket(ticket.id);
         let mut change = ChangeSet::new(Family::Workspace(ticket.workspace));
@@ -155,12 +218,12 @@ impl ControlPlane {
                 origin,
                 action: "session.enter".to_owned(),
                 target: record.id.to_string(),
-                detail: json!({ "purpose": purpose, "ticket": ticket.id }),
+                detail: json!({ "purpose": ticket.purpose, "port": ticket.port, "ticket": ticket.id }),
             },
         ));
         match self.commit(change).await {
-            Ok(()) => Ok(Redeemed { target: self.target(&record)?, ticket, stay }),
-            Err(CommitError::Refused(_)) => Err(refuse()),
+            Ok(()) => Ok(()),
+            Err(CommitError::Refused(_)) => Err(refused(ticket.purpose)),
             Err(error) => Err(refusal(error)),
         }
     }
@@ -256,11 +319,28 @@ impl ControlPlane {
     }
 }
 
+/// The answer to everything that is no valid ticket; it does not say why.
+pub(super) fn refused(purpose: TicketPurpose) -> Error {
+    let hint = match purpose {
+        TicketPurpose::Ssh | TicketPurpose::Terminal => "Ask for a new one: `flare ssh` does that by itself.",
+        TicketPurpose::Preview => "Come in again: `flare open`.",
+        TicketPurpose::Forward => "Ask for a new one: `flare port-forward` does that by itself.",
+    };
+    Error::new(
+        Kind::Unauthenticated,
+        "ticket_refused",
+        "The ticket is not valid, was used already, or has expired.",
+        hint,
+    )
+}
+
 /// A purpose as a word of the audit log.
 const fn word(purpose: TicketPurpose) -> &'static str {
     match purpose {
         TicketPurpose::Ssh => "ssh",
         TicketPurpose::Terminal => "terminal",
+        TicketPurpose::Preview => "preview",
+        TicketPurpose::Forward => "forward",
     }
 }
 

@@ -16,6 +16,9 @@ mod files;
 mod idle;
 mod outbox;
 mod paging;
+mod port;
+mod port_watch;
+mod preview;
 mod reconcile;
 mod release;
 mod session;
@@ -65,6 +68,8 @@ pub use event::EventPage;
 pub use files::{FILE_LIMIT, FileAnswer, ReadFile, SearchFiles, WriteFile};
 pub use idle::Idle;
 pub use paging::{List, PageQuery};
+pub use port::{PortView, SetPort};
+pub use preview::{COOKIE_LIFE, Credential, Ground, PreviewPlace, Visit};
 pub use reconcile::{Report, StuckItem};
 pub use session::{NewSession, SessionChange, SessionView};
 pub use session_fork::Fork;
@@ -151,6 +156,7 @@ struct Inner {
     ids: IdOrder,
     stays: Arc<stay::Stays>,
     idle: idle::IdleMemory,
+    port_watches: port_watch::Watches,
 }
 
 /// How often a decision is taken again after somebody else's commit.
@@ -169,6 +175,7 @@ impl ControlPlane {
                 ids: IdOrder::default(),
                 stays: Arc::default(),
                 idle: idle::IdleMemory::default(),
+                port_watches: port_watch::Watches::default(),
             }),
         }
     }

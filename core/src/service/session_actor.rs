@@ -81,6 +81,7 @@ impl SessionActor for ControlPlane {
                 Work::Watch => match self.watch(&record).await? {
                     Watched::Happened(event) => event,
                     Watched::Until(next) => {
+                        self.watch_ports(&record);
                         match self.while_wanted(&record, self.tend_snapshots(&record)).await? {
                             Some(due) => return Ok(Some(due.map_or(next, |due| due.min(next)))),
                             None => continue,

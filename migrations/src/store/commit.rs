@@ -2,8 +2,8 @@
 
 use burstflare_ports::error::PortResult;
 use burstflare_ports::record::{
-    Build, Grant, Membership, Pack, Release, Session, SignIn, Snapshot, SnapshotPack, Template, Ticket,
-    Token, User, Version, Workspace,
+    Build, Grant, Membership, Pack, PortSetting, Release, Session, SignIn, Snapshot, SnapshotPack, Template,
+    Ticket, Token, User, Version, Workspace,
 };
 use burstflare_ports::store::{ChangeSet, Counter, Family, Key, Put, SingleUse, Spend};
 
@@ -72,6 +72,7 @@ fn put_statement(put: &Put) -> PortResult<Statement> {
         Put::LogChunk(record) => written(record, updates),
         Put::Release(record) => written(record, updates),
         Put::Session(record) => written(record, updates),
+        Put::Port(record) => written(record, updates),
         Put::Ticket(record) => written(record, updates),
         Put::Snapshot(record) => written(record, updates),
         Put::Pack(record) => written(record, updates),
@@ -115,6 +116,7 @@ fn delete_statements(family: Family, key: Key, batch: &mut Vec<Statement>) -> Po
             batch.push(Statement::new(COUNTER_DELETE, params));
             Session::DELETE
         }
+        Key::Port(..) => PortSetting::DELETE,
         Key::Ticket(_) => Ticket::DELETE,
         Key::Snapshot(_) => Snapshot::DELETE,
         Key::Pack(_) => Pack::DELETE,

@@ -3,8 +3,8 @@
 use burstflare_ports::error::{ErrorKind, PortError, PortResult};
 use burstflare_ports::id::Id;
 use burstflare_ports::record::{
-    Build, Grant, Membership, Pack, Release, Session, SignIn, Snapshot, SnapshotPack, Template, Ticket,
-    Token, User, Version, Workspace,
+    Build, Grant, Membership, Pack, PortSetting, Release, Session, SignIn, Snapshot, SnapshotPack, Template,
+    Ticket, Token, User, Version, Workspace,
 };
 use burstflare_ports::store::{ChangeSet, CommitError, Counter, Family, Guard, Key, SingleUse, Unique};
 
@@ -120,6 +120,7 @@ pub(super) fn key_params(family: Family, key: Key) -> PortResult<Vec<Value>> {
         Key::Build(id) => params![tenant(family)?, id],
         Key::Release(id) => params![tenant(family)?, id],
         Key::Session(id) => params![tenant(family)?, id],
+        Key::Port(session, port) => params![tenant(family)?, session, port],
         Key::Ticket(id) => params![tenant(family)?, id],
         Key::Snapshot(id) => params![tenant(family)?, id],
         Key::Pack(id) => params![tenant(family)?, id],
@@ -140,6 +141,7 @@ fn has(family: Family, key: Key) -> PortResult<(&'static str, Vec<Value>)> {
         Key::Build(_) => Build::HAS,
         Key::Release(_) => Release::HAS,
         Key::Session(_) => Session::HAS,
+        Key::Port(..) => PortSetting::HAS,
         Key::Ticket(_) => Ticket::HAS,
         Key::Snapshot(_) => Snapshot::HAS,
         Key::Pack(_) => Pack::HAS,

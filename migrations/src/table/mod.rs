@@ -11,6 +11,7 @@ mod counter;
 mod journal;
 mod outbox;
 mod pack;
+mod preview;
 mod release;
 mod session;
 mod snapshot;
@@ -28,6 +29,7 @@ pub(crate) use counter::*;
 pub(crate) use journal::*;
 pub(crate) use outbox::*;
 pub(crate) use pack::*;
+pub(crate) use preview::*;
 pub(crate) use release::*;
 pub(crate) use session::*;
 pub(crate) use snapshot::*;
@@ -63,6 +65,7 @@ pub fn statements() -> Vec<&'static str> {
         JOURNAL_STATEMENTS,
         OUTBOX_STATEMENTS,
         PACK_STATEMENTS,
+        PREVIEW_STATEMENTS,
         RELEASE_STATEMENTS,
         SESSION_STATEMENTS,
         SNAPSHOT_STATEMENTS,

@@ -15,6 +15,7 @@ table! {
     {
         SESSION = "workspace = ? AND id = ?";
         SESSION_BY_NAME = "workspace = ? AND name = ?";
+        SESSION_OF_HOST = "id = ?";
         SESSIONS = "workspace = ? AND id < ? ORDER BY id DESC LIMIT ?";
         /// The condition is the index's, word by word: that is how SQLite knows that it may use it.
         RESTLESS_SESSIONS = "(state NOT IN ('created', 'sleeping', 'failed') OR goal <> 'sleep') \
@@ -24,7 +25,9 @@ table! {
 
 table! {
     Ticket in "tickets", key [workspace, id],
-    columns [session, user, token, sign_in, purpose, epoch, ssh_key, hash, created_at, expires_at, spent_at]
+    columns [
+        session, user, token, sign_in, purpose, epoch, ssh_key, port, hash, created_at, expires_at, spent_at
+    ]
     {
         TICKET = "hash = ?";
     }

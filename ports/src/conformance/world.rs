@@ -12,9 +12,10 @@ use crate::id::{Id, Kind};
 use crate::machine::{LayerRef, Limits};
 use crate::record::{
     Actor, AuditEntry, Build, BuildState, BundleRef, Event, Goal, Grant, GrantKind, LogChunk, Membership,
-    Origin, Pack, PackState, PortSpec, Release, ReleaseCause, Role, Scope, SecretHash, Session, SessionKeys,
-    SessionState, Sharing, SignIn, Snapshot, SnapshotKind, SnapshotPack, SnapshotState, Template, Ticket,
-    TicketPurpose, Token, TokenKind, User, Version, VersionSpec, VersionState, Visibility, Workspace,
+    Origin, Pack, PackState, PortSetting, PortSpec, Release, ReleaseCause, Role, Scope, SecretHash, Session,
+    SessionKeys, SessionState, Sharing, SignIn, Snapshot, SnapshotKind, SnapshotPack, SnapshotState,
+    Template, Ticket, TicketPurpose, Token, TokenKind, User, Version, VersionSpec, VersionState, Visibility,
+    Workspace,
 };
 use crate::store::{ChangeSet, CommitError, Family, Guard, Key, Put, Store};
 use crate::text::Slug;
@@ -312,10 +313,23 @@ impl World {
             purpose: TicketPurpose::Ssh,
             epoch: 1,
             ssh_key: None,
+            port: Some(65_535),
             hash: self.secret(),
             created_at: NOON,
             expires_at: NOON.after(HOUR),
             spent_at: None,
+        }
+    }
+
+    pub(super) fn port_setting(&self, session: &Session, port: u16) -> PortSetting {
+        PortSetting {
+            workspace: session.workspace,
+            session: session.id,
+            port,
+            visibility: Visibility::Workspace,
+            expires_at: Some(NOON.after(HOUR)),
+            changed_at: NOON,
+            revision: 1,
         }
     }
 

@@ -184,6 +184,10 @@ pub enum TicketPurpose {
     Ssh,
     /// One look at a terminal.
     Terminal,
+    /// Entering the preview of one port with a browser.
+    Preview,
+    /// One connection to one port.
+    Forward,
 }
 
 /// A single-use ticket of workspace data: for one session, one purpose, one epoch, 60 seconds.
@@ -207,6 +211,8 @@ pub struct Ticket {
     pub epoch: Epoch,
     /// The public key that may log in, in OpenSSH's one-line format.
     pub ssh_key: Option<String>,
+    /// The port it opens.
+    pub port: Option<u16>,
     /// Of its text.
     pub hash: SecretHash,
     /// When it was made.

@@ -1,8 +1,8 @@
 use crate::error::PortError;
 use crate::id::Id;
 use crate::record::{
-    AuditEntry, Build, Effect, Event, Grant, LogChunk, Membership, Pack, Release, Session, SharedPacks,
-    SignIn, Snapshot, SnapshotPack, Template, Ticket, Token, User, Version, Workspace,
+    AuditEntry, Build, Effect, Event, Grant, LogChunk, Membership, Pack, PortSetting, Release, Session,
+    SharedPacks, SignIn, Snapshot, SnapshotPack, Template, Ticket, Token, User, Version, Workspace,
 };
 use crate::text::{Email, Label, Slug};
 use crate::time::Timestamp;
@@ -31,6 +31,7 @@ pub enum Key {
     Build(Id<Build>),
     Release(Id<Release>),
     Session(Id<Session>),
+    Port(Id<Session>, u16),
     Ticket(Id<Ticket>),
     Snapshot(Id<Snapshot>),
     Pack(Id<Pack>),
@@ -135,6 +136,7 @@ pub enum Put {
     LogChunk(LogChunk),
     Release(Release),
     Session(Session),
+    Port(PortSetting),
     Ticket(Ticket),
     Snapshot(Snapshot),
     Pack(Pack),
@@ -174,7 +176,7 @@ pub struct ChangeSet {
     /// Counters.
     pub bumps: Vec<Bump>,
     /// Records that go; one that is not there is no error. Deleting a build takes its log chunks along, deleting a
-    /// session its tickets, snapshot records and counter, deleting a snapshot its naming of packs, deleting a template
+    /// session its tickets, port settings, snapshot records and counter, deleting a snapshot its naming of packs, deleting a template
     /// its counter. One that another record
     /// still refers to is a `Conflict`: a template by versions, releases and sessions; a version by builds and
     /// releases; a release by sessions; a pack by snapshots; a user by memberships and sign-ins; a sign-in by tokens and grants.

@@ -35,6 +35,7 @@ impl Key {
             | Self::Build(_)
             | Self::Release(_)
             | Self::Session(_)
+            | Self::Port(..)
             | Self::Ticket(_)
             | Self::Snapshot(_)
             | Self::Pack(_)
@@ -89,6 +90,7 @@ impl Put {
             Self::LogChunk(_) | Self::SharedPacks(_) => return None,
             Self::Release(record) => Key::Release(record.id),
             Self::Session(record) => Key::Session(record.id),
+            Self::Port(record) => Key::Port(record.session, record.port),
             Self::Ticket(record) => Key::Ticket(record.id),
             Self::Snapshot(record) => Key::Snapshot(record.id),
             Self::Pack(record) => Key::Pack(record.id),
@@ -109,6 +111,7 @@ impl Put {
             Self::Version(record) => Some(record.revision),
             Self::Build(record) => Some(record.revision),
             Self::Session(record) => Some(record.revision),
+            Self::Port(record) => Some(record.revision),
             Self::Snapshot(record) => Some(record.revision),
             Self::Pack(record) => Some(record.revision),
             Self::Grant(_)
@@ -143,6 +146,7 @@ impl Put {
             Self::LogChunk(record) => record.workspace,
             Self::Release(record) => record.workspace,
             Self::Session(record) => record.workspace,
+            Self::Port(record) => record.workspace,
             Self::Ticket(record) => record.workspace,
             Self::Snapshot(record) => record.workspace,
             Self::Pack(record) => record.workspace,

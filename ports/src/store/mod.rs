@@ -13,7 +13,8 @@ mod read;
 pub use change::{Bump, ChangeSet, CommitError, Counter, Family, Guard, Key, Put, SingleUse, Spend, Unique};
 pub use check::{EVENT_DATA_LIMIT, LOG_CHUNK_LIMIT};
 pub use read::{
-    Accounts, Builds, Journal, Outbox, Packs, Page, Releases, Sessions, Snapshots, Templates, Workspaces,
+    Accounts, Builds, Journal, Outbox, Packs, Page, Previews, Releases, Sessions, Snapshots, Templates,
+    Workspaces,
 };
 
 use async_trait::async_trait;
@@ -28,7 +29,17 @@ pub const UNREFERENCED_LIMIT: usize = 90;
 /// Everything a backend of records implements.
 #[async_trait]
 pub trait Store:
-    Accounts + Workspaces + Templates + Builds + Releases + Sessions + Snapshots + Packs + Journal + Outbox
+    Accounts
+    + Workspaces
+    + Templates
+    + Builds
+    + Releases
+    + Sessions
+    + Previews
+    + Snapshots
+    + Packs
+    + Journal
+    + Outbox
 {
     /// Applies a change, all of it or nothing. When it answers, the change is on stable storage.
     ///

@@ -4,8 +4,9 @@ use crate::blob::BlobKey;
 use crate::error::PortResult;
 use crate::id::Id;
 use crate::record::{
-    Build, Effect, Grant, LogChunk, Membership, Pack, Principal, Release, SecretHash, Session, SignIn,
-    Snapshot, StoredAudit, StoredEffect, StoredEvent, Template, Ticket, Token, User, Version, Workspace,
+    Build, Effect, Grant, LogChunk, Membership, Pack, PortSetting, Principal, Release, SecretHash, Session,
+    SignIn, Snapshot, StoredAudit, StoredEffect, StoredEvent, Template, Ticket, Token, User, Version,
+    Workspace,
 };
 use crate::text::{Email, Label, Slug};
 use crate::time::Timestamp;
@@ -175,6 +176,28 @@ pub trait Sessions: Send + Sync + 'static {
     async fn restless_sessions(&self, after: Option<Id<Session>>, limit: usize) -> PortResult<Page<Session>>;
     /// A ticket, whatever its state. Its text is the only thing known about it, so this one is not scoped.
     async fn ticket(&self, hash: &SecretHash) -> PortResult<Option<Ticket>>;
+}
+
+/// Previews of ports.
+#[async_trait]
+pub trait Previews: Send + Sync + 'static {
+    /// A session of any workspace: a preview's host name says nothing else, and who may come is decided then.
+    async fn session_of_host(&self, id: Id<Session>) -> PortResult<Option<Session>>;
+    /// What was said about a port of a session.
+    async fn port_setting(
+        &self,
+        workspace: Id<Workspace>,
+        session: Id<Session>,
+        port: u16,
+    ) -> PortResult<Option<PortSetting>>;
+    /// What was said about a session's ports, the lowest port first.
+    async fn port_settings(
+        &self,
+        workspace: Id<Workspace>,
+        session: Id<Session>,
+        after: Option<u16>,
+        limit: usize,
+    ) -> PortResult<Page<PortSetting>>;
 }
 
 /// Snapshots.

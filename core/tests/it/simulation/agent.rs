@@ -172,6 +172,11 @@ impl Machines {
                 answer(StatusCode::NO_CONTENT, Body::empty())
             }
             ("POST", "/v1/hooks/start") => answer(StatusCode::NO_CONTENT, Body::empty()),
+            // An agent of an older version: nobody listens to ports here.
+            ("GET", "/v1/ports/watch") => answer(
+                StatusCode::NOT_FOUND,
+                Body::Full(Bytes::from_static(br#"{"code":"unknown_call","message":"no ports"}"#)),
+            ),
             other => panic!("the simulated agent knows no {other:?}"),
         }
     }

@@ -8,12 +8,13 @@ use burstflare_ports::blob::{BlobInfo, BlobKey, BlobPage, Blobs};
 use burstflare_ports::error::PortResult;
 use burstflare_ports::id::Id;
 use burstflare_ports::record::{
-    Build, Effect, Grant, LogChunk, Membership, Pack, Principal, Release, SecretHash, Session, SignIn,
-    Snapshot, StoredAudit, StoredEffect, StoredEvent, Template, Ticket, Token, User, Version, Workspace,
+    Build, Effect, Grant, LogChunk, Membership, Pack, PortSetting, Principal, Release, SecretHash, Session,
+    SignIn, Snapshot, StoredAudit, StoredEffect, StoredEvent, Template, Ticket, Token, User, Version,
+    Workspace,
 };
 use burstflare_ports::store::{
-    Accounts, Builds, ChangeSet, CommitError, Guard, Journal, Outbox, Packs, Page, Releases, Sessions,
-    Snapshots, Store, Templates, Workspaces,
+    Accounts, Builds, ChangeSet, CommitError, Guard, Journal, Outbox, Packs, Page, Previews, Releases,
+    Sessions, Snapshots, Store, Templates, Workspaces,
 };
 use burstflare_ports::stream::{Body, ByteStream};
 use burstflare_ports::text::{Email, Label, Slug};
@@ -109,6 +110,12 @@ forward!(Sessions {
     sessions(workspace: Id<Workspace>, after: Option<Id<Session>>, limit: usize) -> Page<Session>;
     restless_sessions(after: Option<Id<Session>>, limit: usize) -> Page<Session>;
     ticket(hash: &SecretHash) -> Option<Ticket>;
+});
+forward!(Previews {
+    session_of_host(id: Id<Session>) -> Option<Session>;
+    port_setting(workspace: Id<Workspace>, session: Id<Session>, port: u16) -> Option<PortSetting>;
+    port_settings(workspace: Id<Workspace>, session: Id<Session>, after: Option<u16>, limit: usize)
+        -> Page<PortSetting>;
 });
 forward!(Snapshots {
     snapshot(workspace: Id<Workspace>, id: Id<Snapshot>) -> Option<Snapshot>;

@@ -70,7 +70,7 @@ impl Client {
     /// Two at once come with the same ticket.
     pub(super) async fn redeem_twice(&self) {
         let Some(session) = self.some_session() else { return };
-        let wish = Attach { purpose: TicketPurpose::Ssh, ssh_key: Some(KEY.to_owned()) };
+        let wish = Attach { purpose: TicketPurpose::Ssh, ssh_key: Some(KEY.to_owned()), port: None };
         let reply = self
             .call("attach", move |plane, caller| async move {
                 plane.attach(&caller, &session.to_string(), wish).await

@@ -5,6 +5,7 @@ mod guards;
 mod journal;
 mod outbox;
 mod packs;
+mod previews;
 mod races;
 mod releases;
 mod sessions;
@@ -124,6 +125,12 @@ cases! {
             restless_sessions_have_a_machine_or_a_way_to_go,
             a_ticket_is_found_by_its_secret_alone,
             deleting_a_session_takes_tickets_and_snapshots_along,
+        }
+        previews::{
+            a_session_is_found_by_its_host,
+            port_settings_are_ordered_by_port_in_pages,
+            a_port_setting_is_written_over_and_removed,
+            deleting_a_session_takes_its_port_settings_along,
         }
         snapshots::{
             snapshots_are_newest_first_in_pages,

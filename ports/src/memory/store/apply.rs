@@ -48,6 +48,9 @@ impl Tables {
             }
             Put::Release(row) => write(&mut self.releases, (row.workspace, row.id), row, is_new),
             Put::Session(row) => write(&mut self.sessions, (row.workspace, row.id), row, is_new),
+            Put::Port(row) => {
+                write(&mut self.port_settings, (row.workspace, row.session, row.port), row, is_new)
+            }
             Put::Ticket(row) => write(&mut self.tickets, (row.workspace, row.id), row, is_new),
             Put::Snapshot(row) => write(&mut self.snapshots, (row.workspace, row.id), row, is_new),
             Put::Pack(row) => write(&mut self.packs, (row.workspace, row.id), row, is_new),
@@ -91,6 +94,7 @@ impl Tables {
                 self.templates.contains_key(&(row.workspace, row.template))
                     && self.releases.contains_key(&(row.workspace, row.release))
             }
+            Put::Port(row) => self.sessions.contains_key(&(row.workspace, row.session)),
             Put::Ticket(row) => self.sessions.contains_key(&(row.workspace, row.session)),
             Put::Snapshot(row) => self.sessions.contains_key(&(row.workspace, row.session)),
             Put::SnapshotPack(row) => {
@@ -135,7 +139,8 @@ impl Tables {
                     || row.state != SnapshotState::Pending
                     || new.state != SnapshotState::Pending
             }),
-            Put::Membership(_)
+            Put::Port(_)
+            | Put::Membership(_)
             | Put::SignIn(_)
             | Put::Build(_)
             | Put::LogChunk(_)
@@ -188,11 +193,15 @@ impl Tables {
             (Key::Release(id), Some(home)) => drop(Arc::make_mut(&mut self.releases).remove(&(home, id))),
             (Key::Session(id), Some(home)) => {
                 Arc::make_mut(&mut self.sessions).remove(&(home, id));
+                Arc::make_mut(&mut self.port_settings).retain(|key, _| (key.0, key.1) != (home, id));
                 Arc::make_mut(&mut self.tickets).retain(|key, row| (key.0, row.session) != (home, id));
                 Arc::make_mut(&mut self.snapshots).retain(|key, row| (key.0, row.session) != (home, id));
                 self.forget_named();
                 let counter = Counter::Snapshots(id);
                 Arc::make_mut(&mut self.counters).remove(&(home, counter.name(), subject(counter)));
+            }
+            (Key::Port(session, port), Some(home)) => {
+                Arc::make_mut(&mut self.port_settings).remove(&(home, session, port));
             }
             (Key::Ticket(id), Some(home)) => drop(Arc::make_mut(&mut self.tickets).remove(&(home, id))),
             (Key::Snapshot(id), Some(home)) => {
@@ -245,6 +254,7 @@ impl Tables {
             | Key::Grant(_)
             | Key::Build(_)
             | Key::Session(_)
+            | Key::Port(..)
             | Key::Ticket(_)
             | Key::Snapshot(_)
             | Key::SnapshotPack(..) => false,

@@ -44,6 +44,9 @@ impl Tables {
             Key::Build(id) => self.builds.get(&(home?, id)).map(|row| Some(row.revision)),
             Key::Release(id) => self.releases.get(&(home?, id)).map(|_| None),
             Key::Session(id) => self.sessions.get(&(home?, id)).map(|row| Some(row.revision)),
+            Key::Port(session, port) => {
+                self.port_settings.get(&(home?, session, port)).map(|row| Some(row.revision))
+            }
             Key::Ticket(id) => self.tickets.get(&(home?, id)).map(|_| None),
             Key::Snapshot(id) => self.snapshots.get(&(home?, id)).map(|row| Some(row.revision)),
             Key::Pack(id) => self.packs.get(&(home?, id)).map(|row| Some(row.revision)),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use crate::error::{ErrorKind, PortError};
 use crate::id::Id;
 use crate::record::{
-    Build, Grant, LogChunk, Membership, Pack, Release, Session, SignIn, Snapshot, Template, Ticket, Token,
-    User, Version, Workspace,
+    Build, Grant, LogChunk, Membership, Pack, PortSetting, Release, Session, SignIn, Snapshot, Template,
+    Ticket, Token, User, Version, Workspace,
 };
 
 /// Rows by key. Cloning shares them until one side writes.
@@ -31,6 +31,7 @@ pub(super) struct Tables {
     pub(super) log_chunks: Table<(Id<Workspace>, Id<Build>, u32, u64), LogChunk>,
     pub(super) releases: Owned<Release>,
     pub(super) sessions: Owned<Session>,
+    pub(super) port_settings: Table<(Id<Workspace>, Id<Session>, u16), PortSetting>,
     pub(super) tickets: Owned<Ticket>,
     pub(super) snapshots: Owned<Snapshot>,
     pub(super) packs: Owned<Pack>,

@@ -5,6 +5,7 @@ mod build;
 mod journal;
 mod outbox;
 mod pack;
+mod preview;
 mod release;
 mod session;
 mod snapshot;
