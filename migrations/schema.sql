@@ -184,6 +184,19 @@ CREATE INDEX packs_condemned ON packs (condemned_at, id) WHERE state = 'condemne
 
 CREATE INDEX packs_of_lineage ON packs (workspace, lineage, id);
 
+CREATE TABLE port_settings (
+    workspace TEXT NOT NULL,
+    session TEXT NOT NULL,
+    port INTEGER NOT NULL CONSTRAINT port_settings_port CHECK (port BETWEEN 1 AND 65535),
+    visibility TEXT NOT NULL
+        CONSTRAINT port_settings_visibility CHECK (visibility IN ('private', 'workspace', 'public')),
+    expires_at INTEGER,
+    changed_at INTEGER NOT NULL,
+    revision INTEGER NOT NULL CONSTRAINT port_settings_revision CHECK (revision >= 1),
+    PRIMARY KEY (workspace, session, port),
+    FOREIGN KEY (workspace, session) REFERENCES sessions (workspace, id) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE releases (
     workspace TEXT NOT NULL,
     id TEXT NOT NULL,
@@ -252,6 +265,8 @@ CREATE TABLE sessions (
     FOREIGN KEY (workspace, template) REFERENCES templates (workspace, id),
     FOREIGN KEY (workspace, release) REFERENCES releases (workspace, id)
 ) STRICT, WITHOUT ROWID;
+
+CREATE UNIQUE INDEX sessions_by_id ON sessions (id);
 
 CREATE INDEX sessions_restless ON sessions (id)
     WHERE (state NOT IN ('created', 'sleeping', 'failed') OR goal <> 'sleep');
@@ -333,7 +348,7 @@ CREATE TABLE tickets (
     hash TEXT NOT NULL CONSTRAINT tickets_hash UNIQUE,
     created_at INTEGER NOT NULL,
     expires_at INTEGER NOT NULL,
-    spent_at INTEGER,
+    spent_at INTEGER, port INTEGER,
     PRIMARY KEY (workspace, id),
     FOREIGN KEY (workspace, session) REFERENCES sessions (workspace, id) ON DELETE CASCADE
 ) STRICT, WITHOUT ROWID;

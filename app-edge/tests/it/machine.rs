@@ -16,7 +16,7 @@ use burstflare_ports::wire::files::Found;
 use burstflare_ports::wire::tree::{FORMAT, Summary};
 use burstflare_ports::wire::{EPOCH_HEADER, PROTOCOL, Ready, SSH_KEY_HEADER, frame};
 use bytes::{Bytes, BytesMut};
-use futures_util::TryStreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -125,6 +125,18 @@ impl AgentLink for Scripted {
                 crate::files::answer(&head)
             }
             ("GET", "/v1/search") => json(&Found { items: Vec::new(), looked_at: 1, cut: None }),
+            ("GET", "/v1/ports") => json(&crate::application::ports()),
+            ("GET", "/v1/ports/watch") => {
+                let mut line = serde_json::to_vec(&crate::application::ports()).expect("a message");
+                line.push(b'\n');
+                Response::new(Body::Stream(Box::pin(
+                    futures_util::stream::once(async { Ok(Bytes::from(line)) })
+                        .chain(futures_util::stream::pending()),
+                )))
+            }
+            (_, path) if path.starts_with("/v1/ports/3000/http/") => {
+                return crate::application::answer(head, body).await;
+            }
             ("GET", "/v1/ssh") => return echo(&head.headers).await,
             _ => Response::new(Body::empty()),
         };

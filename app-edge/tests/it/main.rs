@@ -1,6 +1,7 @@
 //! The router, from the outside: oneshot requests, and real connections where upgrades need them.
 #![expect(clippy::expect_used, clippy::panic, reason = "what a test needs and does not get fails it")]
 
+mod application;
 mod document;
 mod event;
 mod files;

@@ -62,15 +62,6 @@ async fn a_websocket_of_another_page_is_refused_before_its_ticket_is_looked_at()
 }
 
 #[tokio::test]
-async fn previews_serve_no_route_of_ours() {
-    let world = World::new().await;
-    for path in ["/", "/api/v1/me", "/healthz"] {
-        let answer = world.send(call("GET", path).host("3000--01jd.preview.localhost:8787")).await;
-        assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (501, "not_supported"), "{path}");
-    }
-}
-
-#[tokio::test]
 async fn browsers_are_sent_to_the_dashboards_name() {
     let world = World::new().await;
     let navigate =

@@ -26,7 +26,8 @@ async fn a_foreign_id_is_answered_like_one_that_does_not_exist() {
         ("{workspace}", text(&made["workspace"]["id"]), "ws_01JD0000000000000000000000"),
     ];
     let fill = |path: &str, foreign: bool| {
-        known.iter().fold(path.to_owned(), |path, (name, real, invented)| {
+        let path = path.replace("{port}", "3000");
+        known.iter().fold(path, |path, (name, real, invented)| {
             path.replace(name, if foreign { real } else { invented })
         })
     };
@@ -82,6 +83,7 @@ pub(crate) fn body(path: &str) -> Value {
         "promote" => json!({ "version": "1.0.0" }),
         "exec" => json!({ "argv": ["true"] }),
         "files" => json!({ "action": "mkdir", "path": "a" }),
+        "{port}" => json!({ "visibility": "private" }),
         "attach" => json!({ "purpose": "ssh", "ssh_key": KEY }),
         _ => json!({}),
     }

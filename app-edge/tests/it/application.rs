@@ -1,0 +1,40 @@
+//! The application behind previews: it tells what reached it, and answers with the headers it is asked for.
+
+use axum::http::request::Parts;
+use axum::http::{HeaderName, HeaderValue, Response};
+use burstflare_ports::error::PortResult;
+use burstflare_ports::stream::Body;
+use burstflare_ports::wire::port::{APP_ANSWER_HEADER, OpenPort, OpenPorts};
+use serde_json::json;
+
+/// Names the headers of the answer: `name: value`, one for each.
+pub(crate) const ANSWER: &str = "x-answer";
+
+/// What listens in every scripted machine.
+pub(crate) fn ports() -> OpenPorts {
+    OpenPorts { ports: vec![OpenPort { port: 3000, process: Some("node".to_owned()) }] }
+}
+
+/// Answers a call below `/v1/ports/{port}/http`.
+pub(crate) async fn answer(head: Parts, body: Body) -> PortResult<Response<Body>> {
+    let body = body.collect(1 << 20, "application").await?;
+    let headers: Vec<(String, String)> = head
+        .headers
+        .iter()
+        .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+        .collect();
+    let seen = json!({
+        "method": head.method.as_str(),
+        "uri": head.uri.to_string(),
+        "headers": headers,
+        "body": String::from_utf8_lossy(&body),
+    });
+    let mut response = Response::new(Body::Full(seen.to_string().into()));
+    response.headers_mut().insert(APP_ANSWER_HEADER, HeaderValue::from_static("1"));
+    for line in head.headers.get_all(ANSWER) {
+        let (name, value) = line.to_str().expect("text").split_once(": ").expect("a header");
+        let name: HeaderName = name.parse().expect("a name");
+        response.headers_mut().append(name, value.parse().expect("a value"));
+    }
+    Ok(response)
+}
