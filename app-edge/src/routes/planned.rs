@@ -5,7 +5,7 @@ use crate::problem::Refusal;
 use crate::state::EdgeState;
 
 /// What is planned and not there yet. Each answers 501 `not_supported`.
-const PLANNED: [(MethodFilter, &str); 29] = {
+const PLANNED: [(MethodFilter, &str); 28] = {
     const GET: MethodFilter = MethodFilter::GET;
     const POST: MethodFilter = MethodFilter::POST;
     const PUT: MethodFilter = MethodFilter::PUT;
