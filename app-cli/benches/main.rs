@@ -2,7 +2,7 @@
 //!
 //! Machines are noisy: compare within a run, not between runs. `BENCH_SESSIONS` (default 40), `BENCH_BURST` (100
 //! sessions at once), `BENCH_IDLE` (50 sessions that nobody uses), `BENCH_SECONDS` (default 4 for each load) and
-//! `BENCH_TENANT_SESSIONS` (default 100,000) scale it.
+//! `BENCH_TENANT_SESSIONS` (default 100,000) scale it; `BENCH_ONLY=ssh` measures that part alone.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -19,6 +19,7 @@ mod idle;
 mod load;
 mod memory;
 mod server;
+mod ssh;
 mod stats;
 mod tenants;
 
@@ -30,6 +31,11 @@ use stats::Times;
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// Whether `BENCH_ONLY` asks for one part alone.
+fn only(part: &str) -> bool {
+    std::env::var("BENCH_ONLY").is_ok_and(|only| only == part)
 }
 
 fn main() {
@@ -51,6 +57,9 @@ fn main() {
     let idle = memory::of(server.pid());
     let mut client = Client::register(server.port());
     let template = client.template();
+    if only("ssh") {
+        return ssh::run(&server, &mut client, &template, folder.path());
+    }
     sessions(&mut client, &template);
     burst::run(&mut client, &template, setting("BENCH_BURST", 100));
     let data = folder.path().join("data");
@@ -67,6 +76,7 @@ fn main() {
         );
     }
     idle::run(&mut client, &template, &data, server.pid(), setting("BENCH_IDLE", 50));
+    ssh::run(&server, &mut client, &template, folder.path());
     lists(&mut server, &client, folder.path());
 }
 

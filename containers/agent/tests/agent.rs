@@ -16,6 +16,10 @@ mod files;
 mod machine;
 #[path = "agent/port.rs"]
 mod port;
+#[path = "agent/resume.rs"]
+mod resume;
+#[path = "agent/signal.rs"]
+mod signal;
 #[path = "agent/snapshot.rs"]
 mod snapshot;
 #[path = "agent/snapshot_calls.rs"]

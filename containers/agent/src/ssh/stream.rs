@@ -54,7 +54,12 @@ impl AsyncRead for WebSocketBytes {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         while self.current.is_empty() {
-            match ready!(Pin::new(&mut self.socket).poll_next(cx)) {
+            let polled = Pin::new(&mut self.socket).poll_next(cx);
+            if polled.is_pending() {
+                // Not everybody who writes says when that is all; who waits for an answer has.
+                let _ = Pin::new(&mut self.socket).poll_flush(cx);
+            }
+            match ready!(polled) {
                 None | Some(Ok(Message::Close(_)) | Err(Error::ConnectionClosed)) => {
                     return Poll::Ready(Ok(()));
                 }
