@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -242,4 +243,38 @@ fn a_server_that_is_just_starting_is_waited_for() {
     ssh.stdout.take().expect("a pipe").read_to_string(&mut out).expect("text");
     assert_eq!(out, "here\n");
     ends_well(&mut ssh);
+}
+
+/// As with sshd: what runs at the terminal of a client that goes away is hung up, at once and not after a grace.
+#[test]
+fn a_client_that_is_killed_hangs_up() {
+    if !have("ssh") {
+        return;
+    }
+    let place = Place::new();
+    let server = place.server();
+    session(&place, &server, None);
+    config(&place, &server.url);
+    for signal in [Signal::KILL, Signal::HUP] {
+        let mut ssh = client(&place, "ssh");
+        let ssh = ssh.args(["-tt", "s.flare", "echo pid:$$; exec sleep 3600"]);
+        let ssh = ssh.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
+        let mut ssh = ssh.spawn().expect("runs");
+        let mut lines = BufReader::new(ssh.stdout.take().expect("a pipe")).lines();
+        let line = lines.next().expect("a line").expect("read");
+        let pid = line.trim().strip_prefix("pid:").expect("a pid").to_owned();
+        let group = rustix::process::Pid::from_child(&ssh);
+        if signal == Signal::KILL {
+            // The client alone: its proxy sees its pipe close.
+            rustix::process::kill_process(group, signal).expect("sent");
+        } else {
+            // As a closing terminal window does: the proxy, too, and it says goodbye.
+            rustix::process::kill_process_group(group, signal).expect("sent");
+        }
+        wait(&mut ssh).expect("ends");
+        let until = Instant::now() + Duration::from_secs(60);
+        while run(client(&place, "ssh").args(["s.flare", &format!("kill -0 {pid}")])).code == 0 {
+            assert!(Instant::now() < until, "{signal:?}: it goes on");
+        }
+    }
 }

@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes on their way in each direction; more waits at the sender.
-const BUFFER: usize = 64 << 10;
+const BUFFER: usize = 128 << 10;
 
 /// Bytes that were read from each side.
 #[derive(Debug, Default)]

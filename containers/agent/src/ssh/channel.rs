@@ -25,7 +25,9 @@ use crate::sftp;
 
 /// RFC 4254 section 5.2.
 pub(super) const STDERR: u32 = 1;
-const BUFFER: usize = 32 << 10;
+const BUFFER: usize = 64 << 10;
+/// What the kernel may hold of a program's output: fewer turns between it and us.
+const PIPE: usize = 512 << 10;
 /// After the end of a terminal's program: how long a silent, how long a busy terminal is still read.
 const SILENT: Duration = Duration::from_millis(60);
 const BUSY: Duration = Duration::from_millis(500);
@@ -201,6 +203,8 @@ async fn with_pipes(child: Child, inbox: &Inbox, out: &Out) -> Exit {
 
 async fn carry(pipe: Option<pipe::Receiver>, stream: Option<u32>, out: &Out) {
     let Some(mut pipe) = pipe else { return };
+    // Where it is refused, it only takes longer.
+    let _ = rustix::pipe::fcntl_setpipe_size(&pipe, PIPE);
     loop {
         let mut buffer = BytesMut::with_capacity(BUFFER);
         match pipe.read_buf(&mut buffer).await {

@@ -157,6 +157,9 @@ async fn variables_of_the_language_pass_and_others_do_not() {
     assert!(!text.contains("/evil"), "{text}");
 }
 
+/// Changes the terminal's size instead of typing.
+const RESIZE: &str = "resize";
+
 /// Runs ssh at a terminal of our own; types each line when what it waits for has come. Answers all output and the
 /// exit code.
 fn at_terminal(client: &Client, arguments: &[&str], typed: &[(&str, &str)]) -> (String, Option<i32>) {
@@ -192,7 +195,12 @@ fn at_terminal(client: &Client, arguments: &[&str], typed: &[(&str, &str)]) -> (
                 break;
             }
             seen = output.len();
-            master.write_all(line.as_bytes()).unwrap();
+            if *line == RESIZE {
+                let size = Winsize { ws_row: 55, ws_col: 122, ws_xpixel: 0, ws_ypixel: 0 };
+                rustix::termios::tcsetwinsize(&master, size).unwrap();
+            } else {
+                master.write_all(line.as_bytes()).unwrap();
+            }
             typed.next();
         }
     }
@@ -224,6 +232,14 @@ async fn terminals_are_real() {
     let (output, code) = at_terminal(&client, &["flare@box"], &typed);
     assert_eq!(code, Some(6), "{output}");
     assert!(output.contains("-bash 42") || output.contains("-sh 42"), "{output}");
+}
+
+#[tokio::test]
+async fn a_window_that_changes_is_seen_inside() {
+    let Some(client) = client().await else { return };
+    let script = "trap 'stty size; exit 4' WINCH; stty size; while :; do sleep 0.05; done";
+    let (output, code) = at_terminal(&client, &["-t", "flare@box", script], &[("41 101", RESIZE)]);
+    assert_eq!((output.contains("55 122"), code), (true, Some(4)), "{output}");
 }
 
 #[tokio::test]
