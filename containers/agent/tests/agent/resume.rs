@@ -47,7 +47,7 @@ async fn say(socket: &mut Socket, frame: &Frame) {
 /// The next frame; `None` when the socket has ended.
 async fn hear(socket: &mut Socket) -> Option<Frame> {
     loop {
-        let next = tokio::time::timeout(Duration::from_secs(30), socket.next()).await.expect("in time");
+        let next = tokio::time::timeout(Duration::from_secs(30), socket.next()).await.unwrap();
         match next {
             Some(Ok(Message::Binary(bytes))) => return Some(Frame::decode(bytes).unwrap()),
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
@@ -60,7 +60,11 @@ async fn hear(socket: &mut Socket) -> Option<Frame> {
 async fn begin(machine: &Machine) -> (Socket, Welcome) {
     let mut socket = open(machine, ONE, Some(SUBPROTOCOL)).await;
     say(&mut socket, &Frame::Open(Open::default())).await;
-    let Some(Frame::Welcome(welcome)) = hear(&mut socket).await else { panic!("no welcome") };
+    let welcome = match hear(&mut socket).await {
+        Some(Frame::Welcome(welcome)) => Some(welcome),
+        _ => None,
+    };
+    let welcome = welcome.unwrap();
     assert_eq!(welcome.received, 0);
     (socket, welcome)
 }

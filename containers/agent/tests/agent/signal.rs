@@ -56,7 +56,7 @@ async fn client(machine: &Machine) -> Handle<Trusting> {
 
 async fn next(channel: &mut russh::Channel<client::Msg>) -> ChannelMsg {
     let waiting = tokio::time::timeout(Duration::from_secs(30), channel.wait());
-    waiting.await.expect("in time").expect("a message")
+    waiting.await.unwrap().unwrap()
 }
 
 #[tokio::test]
