@@ -19,8 +19,13 @@ use http::{Request, Response, StatusCode};
 
 use super::bundle;
 use super::executor::step_aside;
+use super::fault::DEFECT;
 use super::machines::{Files, Live, Machine, Machines, problem};
+use super::store::Sabotage;
 use crate::packed;
+
+/// The shortest idle time that a template of these worlds asks for.
+const SHORTEST_IDLE: Duration = Duration::from_secs(60);
 
 #[async_trait]
 impl AgentLink for Machines {
@@ -163,6 +168,7 @@ impl Machines {
                 }
                 if wish.if_idle_since.is_some() {
                     self.faults.count("idle");
+                    self.judge_idleness(target);
                 }
                 self.on_live(target, |live| live.iter_mut().for_each(|live| live.quiet = true));
                 answer(StatusCode::NO_CONTENT, Body::empty())
@@ -181,6 +187,17 @@ impl Machines {
         }
     }
 
+    /// Whoever puts a machine to sleep for idleness has to be right.
+    fn judge_idleness(&self, target: &AgentTarget) {
+        let now = self.faults.clock.now();
+        let all = self.all.lock().unwrap();
+        let Some(live) = all.get(&target.machine).and_then(|machine| machine.live.as_ref()) else { return };
+        let idle = now.since(live.active_at) >= SHORTEST_IDLE && live.commands == 0;
+        if !idle && !live.quiet {
+            self.faults.count(&format!("{DEFECT}a machine in use is put to sleep"));
+        }
+    }
+
     fn activity(&self, target: &AgentTarget) -> PortResult<Activity> {
         let now = self.faults.clock.now();
         let mut all = self.all.lock().unwrap();
@@ -188,6 +205,16 @@ impl Machines {
         let live = live.ok_or_else(|| problem(ErrorKind::Unavailable, "the machine is gone"))?;
         if live.commands > 0 {
             live.active_at = now;
+        }
+        if self.sabotage == Sabotage::DeafAgents {
+            return Ok(Activity {
+                last_active_ms_ago: 86_400_000,
+                reason: Reason::Exec,
+                busy: Vec::new(),
+                cpu_ms: 0,
+                mark: u64::MAX,
+                ending: live.quiet,
+            });
         }
         let busy = Busy { reason: Reason::Exec, count: live.commands };
         Ok(Activity {

@@ -55,6 +55,7 @@ pub(super) struct Faults {
     pub(super) clock: SimClock,
     rates: Rates,
     on: Arc<AtomicBool>,
+    resting: Arc<AtomicBool>,
     crash: Arc<AtomicBool>,
     tracing: Tracing,
     trace: Arc<Mutex<Trace>>,
@@ -83,6 +84,7 @@ impl Faults {
             clock,
             rates,
             on: Arc::new(AtomicBool::new(true)),
+            resting: Arc::new(AtomicBool::new(false)),
             crash: Arc::new(AtomicBool::new(false)),
             tracing,
             trace: Arc::new(Mutex::new(Trace { hasher: blake3::Hasher::new(), happened: BTreeMap::new() })),
@@ -91,6 +93,15 @@ impl Faults {
 
     pub(super) fn stop(&self) {
         self.on.store(false, Ordering::Relaxed);
+    }
+
+    /// From now on nothing but time passes.
+    pub(super) fn rest(&self) {
+        self.resting.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn are_resting(&self) -> bool {
+        self.resting.load(Ordering::Relaxed)
     }
 
     pub(super) fn are_on(&self) -> bool {

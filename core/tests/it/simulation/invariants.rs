@@ -22,13 +22,13 @@ use super::world::World;
 use crate::packed;
 
 /// The records of one workspace.
-struct Tenant {
-    id: Id<Workspace>,
-    templates: Vec<Template>,
-    versions: Vec<Version>,
-    builds: Vec<Build>,
-    releases: Vec<Release>,
-    sessions: Vec<Session>,
+pub(super) struct Tenant {
+    pub(super) id: Id<Workspace>,
+    pub(super) templates: Vec<Template>,
+    pub(super) versions: Vec<Version>,
+    pub(super) builds: Vec<Build>,
+    pub(super) releases: Vec<Release>,
+    pub(super) sessions: Vec<Session>,
 }
 
 impl World {
@@ -64,7 +64,7 @@ impl World {
         burstflare_ports::time::Timestamp::from_millis(i64::MAX)
     }
 
-    async fn tenants(&self) -> Vec<Tenant> {
+    pub(super) async fn tenants(&self) -> Vec<Tenant> {
         let ids: BTreeSet<Id<Workspace>> =
             self.ledger().accounts.iter().map(|account| account.workspace).collect();
         let mut tenants = Vec::new();
@@ -97,6 +97,9 @@ impl World {
             releases(&tenant, &mut wrong);
             self.versions(&tenant, &mut wrong).await;
             self.snapshots(&tenant, &mut wrong).await;
+            self.kept(&tenant, &mut wrong).await;
+            self.left_over(&tenant, &mut wrong).await;
+            self.told(&tenant, &mut wrong).await;
             self.machines_of(&tenant, &mut wrong);
         }
         self.orphans().await;
@@ -232,7 +235,7 @@ impl World {
     }
 
     /// The files of a complete snapshot, as a restore would find them.
-    async fn tree_of(&self, snapshot: &Snapshot) -> Option<Files> {
+    pub(super) async fn tree_of(&self, snapshot: &Snapshot) -> Option<Files> {
         if snapshot.format == 1 {
             return self.archive(&snapshot.blob).await;
         }
@@ -247,7 +250,7 @@ impl World {
         packed::unpacked(&manifest, |pack| packs.get(&pack.hash.to_string()).map(|bytes| bytes.to_vec()))
     }
 
-    async fn bytes(&self, key: &burstflare_ports::blob::BlobKey) -> Option<bytes::Bytes> {
+    pub(super) async fn bytes(&self, key: &burstflare_ports::blob::BlobKey) -> Option<bytes::Bytes> {
         let (_, stream) = self.blobs.get(key, None).await.ok()?;
         Body::Stream(stream).collect(1 << 20, "blob").await.ok()
     }
@@ -263,7 +266,9 @@ impl World {
                 }
             }
             let newest = found.iter().filter(|it| it.state == SnapshotState::Complete).map(|it| it.id).max();
-            if newest != session.snapshot {
+            // Who went back to an older one continues from that.
+            let went_back = self.ledger().sessions.get(&session.id).is_none_or(|note| note.rolls > 0);
+            if newest != session.snapshot && !went_back {
                 wrong.push(format!("{} names {:?}, newest is {newest:?}", session.id, session.snapshot));
             }
             for snapshot in found.iter().filter(|it| it.state == SnapshotState::Complete) {
@@ -293,6 +298,8 @@ impl World {
                     session.id, session.state, session.epoch
                 ));
             }
+            // A disk that is to be replaced promises nothing any more.
+            let disk = disk.filter(|_| session.restore.is_none());
             if let (Some(disk), Some(note)) = (disk, self.ledger().sessions.get(&session.id)) {
                 for (path, text) in &note.files {
                     if disk.get(path) != Some(text) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use burstflare_core::service::Recover;
 use burstflare_ports::id::Id;
-use burstflare_ports::record::{Build, Release, Session, Template, Version, Workspace};
+use burstflare_ports::record::{Build, Release, Session, Snapshot, Template, Version, Workspace};
 use burstflare_ports::secret::Secret;
 
 use super::machines::Files;
@@ -16,6 +16,8 @@ pub(super) struct Ledger {
     pub(super) versions: BTreeMap<Id<Version>, VersionNote>,
     pub(super) releases: Vec<Release>,
     pub(super) sessions: BTreeMap<Id<Session>, SessionNote>,
+    /// Snapshots that people asked for.
+    pub(super) snapshots: BTreeMap<Id<Snapshot>, SnapshotNote>,
     /// Promises that were broken before everybody's eyes.
     pub(super) broken: Vec<String>,
     /// Access tokens of sign-ins that a reused refresh token has revoked.
@@ -43,6 +45,20 @@ pub(super) struct VersionNote {
     pub(super) uploaded: Option<(Id<Build>, String)>,
 }
 
+/// A snapshot that somebody asked for.
+pub(super) struct SnapshotNote {
+    pub(super) workspace: Id<Workspace>,
+    pub(super) session: Id<Session>,
+    /// The session's life then.
+    pub(super) epoch: u64,
+    /// What was acknowledged until then.
+    pub(super) files: Files,
+    /// Somebody tried to delete it.
+    pub(super) deleting: bool,
+    /// Deleting was acknowledged.
+    pub(super) deleted: bool,
+}
+
 /// What somebody wanted last of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wish {
@@ -65,6 +81,8 @@ pub(super) struct SessionNote {
     pub(super) wishing: u32,
     /// Since there was none, there was more than one at a time.
     pub(super) overlapped: bool,
+    /// How often its files were asked to go back.
+    pub(super) rolls: u64,
 }
 
 impl Ledger {

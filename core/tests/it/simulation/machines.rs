@@ -69,7 +69,7 @@ pub(super) struct Machines {
     pub(super) all: Arc<Mutex<BTreeMap<MachineKey, Machine>>>,
     blobs: Arc<dyn Blobs>,
     pub(super) faults: Faults,
-    sabotage: Sabotage,
+    pub(super) sabotage: Sabotage,
 }
 
 pub(super) fn problem(kind: ErrorKind, what: &str) -> PortError {

@@ -27,6 +27,8 @@ mod executor;
 mod fault;
 mod hosts;
 mod invariants;
+mod keep;
+mod kept;
 mod ledger;
 mod machines;
 mod plane;

@@ -23,6 +23,8 @@ const BEGINNING: i64 = 1_800_000_000_000;
 /// How long everything may take to come to rest once the faults have stopped: a start and a stop may wait for their
 /// deadlines one after the other, and a build for the lease of its longest step three times.
 const PATIENCE: Duration = Duration::from_secs(4 * 3_600);
+/// Longer than any session of the world stays awake unused, and a pack is condemned, together.
+const REST: Duration = Duration::from_secs(3 * 3_600);
 /// More polls than this are a control plane that runs in circles.
 const POLLS: u64 = 5_000_000;
 
@@ -153,7 +155,10 @@ async fn unfold(world: &World, steps: usize) -> Vec<String> {
             return restless.into_iter().map(|what| format!("stuck: {what}")).collect();
         }
     }
-    // Reconcile has looked twice more by then; what it leaves is left over.
-    world.sleep(90_000).await;
-    world.violations().await
+    // Sessions that nobody uses go to sleep, and what nothing names any more is swept; what is there then stays.
+    world.faults.rest();
+    world.sleep(usize::try_from(REST.as_millis()).unwrap()).await;
+    let mut found = world.violations().await;
+    found.extend(world.restless().await.into_iter().map(|what| format!("again: {what}")));
+    found
 }

@@ -8,12 +8,12 @@ use burstflare_ports::blob::{BlobInfo, BlobKey, BlobPage, Blobs};
 use burstflare_ports::error::PortResult;
 use burstflare_ports::id::Id;
 use burstflare_ports::record::{
-    Build, Effect, Grant, LogChunk, Membership, Pack, PortSetting, Principal, Release, SecretHash, Session,
+    Build, Effect, Grant, LogChunk, Membership, Pack, PackState, PortSetting, Principal, Release, SecretHash, Session,
     SignIn, Snapshot, StoredAudit, StoredEffect, StoredEvent, Template, Ticket, Token, User, Version,
     Workspace,
 };
 use burstflare_ports::store::{
-    Accounts, Builds, ChangeSet, CommitError, Guard, Journal, Outbox, Packs, Page, Previews, Releases,
+    Accounts, Builds, ChangeSet, CommitError, Family, Guard, Journal, Key, Outbox, Packs, Page, Previews, Put, Releases,
     Sessions, Snapshots, Store, Templates, Workspaces,
 };
 use burstflare_ports::stream::{Body, ByteStream};
@@ -37,6 +37,16 @@ pub(super) enum Sabotage {
     ImmortalMachines,
     /// The runtime forgets disks that it called whole.
     ForgetfulDisks,
+    /// The sweep takes packs that snapshots name.
+    SweepTakesAll,
+    /// A snapshot's name on a pack is lost before it completes, and no guard looks.
+    NamelessPacks,
+    /// Forks do not name the packs of what they were forked from.
+    UnsharedForks,
+    /// Nobody is told to sweep.
+    NoSweep,
+    /// Agents call every machine idle.
+    DeafAgents,
 }
 
 pub(super) struct SimStore {
@@ -45,8 +55,8 @@ pub(super) struct SimStore {
     pub(super) sabotage: Sabotage,
 }
 
-macro_rules! forward {
-    ($port:ident { $($name:ident($($arg:ident: $ty:ty),*) -> $out:ty;)* }) => {
+macro_rules! simulated {
+    ($port:ident { $($name:ident($($arg:ident: $ty:ty),*) -> $out:ty;)* } { $($own:tt)* }) => {
         #[async_trait]
         impl $port for SimStore {
             $(async fn $name(&self, $($arg: $ty),*) -> PortResult<$out> {
@@ -54,14 +64,26 @@ macro_rules! forward {
                     .around(concat!("store.", stringify!($name)), self.inner.$name($($arg),*))
                     .await
             })*
+            $($own)*
         }
+    };
+}
 
+macro_rules! on_disk {
+    ($port:ident { $($name:ident($($arg:ident: $ty:ty),*) -> $out:ty;)* }) => {
         #[async_trait]
         impl $port for Disk {
             $(async fn $name(&self, $($arg: $ty),*) -> PortResult<$out> {
                 now(self.store().$name($($arg),*))
             })*
         }
+    };
+}
+
+macro_rules! forward {
+    ($port:ident { $($all:tt)* }) => {
+        simulated!($port { $($all)* } {});
+        on_disk!($port { $($all)* });
     };
 }
 
@@ -126,7 +148,7 @@ forward!(Snapshots {
     snapshot_names(workspace: Id<Workspace>, blob: &BlobKey) -> bool;
     due_snapshots(now: Timestamp, limit: usize) -> Page<Snapshot>;
 });
-forward!(Packs {
+on_disk!(Packs {
     pack(workspace: Id<Workspace>, id: Id<Pack>) -> Option<Pack>;
     packs_of(workspace: Id<Workspace>, snapshot: Id<Snapshot>, after: Option<Id<Pack>>, limit: usize)
         -> Page<Pack>;
@@ -134,6 +156,28 @@ forward!(Packs {
         -> Page<Pack>;
     unreferenced_packs(workspace: Id<Workspace>, lineage: Id<Session>, limit: usize) -> Page<Pack>;
     condemned_packs(by: Timestamp, limit: usize) -> Page<Pack>;
+});
+simulated!(Packs {
+    pack(workspace: Id<Workspace>, id: Id<Pack>) -> Option<Pack>;
+    packs_of(workspace: Id<Workspace>, snapshot: Id<Snapshot>, after: Option<Id<Pack>>, limit: usize)
+        -> Page<Pack>;
+    packs_in(workspace: Id<Workspace>, lineage: Id<Session>, after: Option<Id<Pack>>, limit: usize)
+        -> Page<Pack>;
+    condemned_packs(by: Timestamp, limit: usize) -> Page<Pack>;
+} {
+    async fn unreferenced_packs(&self, workspace: Id<Workspace>, lineage: Id<Session>, limit: usize)
+        -> PortResult<Page<Pack>> {
+        self.faults
+            .around("store.unreferenced_packs", async {
+                if self.sabotage != Sabotage::SweepTakesAll {
+                    return self.inner.unreferenced_packs(workspace, lineage, limit).await;
+                }
+                let mut all = self.inner.packs_in(workspace, lineage, None, limit).await?;
+                all.items.retain(|pack| pack.state != PackState::Condemned);
+                Ok(all)
+            })
+            .await
+    }
 });
 forward!(Journal {
     events(workspace: Id<Workspace>, after: u64, limit: usize) -> Vec<StoredEvent>;
@@ -171,6 +215,31 @@ impl Store for SimStore {
             }
             Sabotage::Below => change.guards.retain(|guard| !matches!(guard, Guard::Below { .. })),
             Sabotage::LostEffects => change.outbox.clear(),
+            Sabotage::SweepTakesAll => change.guards.retain(|guard| !matches!(guard, Guard::Unreferenced(_))),
+            Sabotage::NamelessPacks => {
+                let (held, others): (Vec<_>, Vec<_>) =
+                    change.guards.into_iter().partition(|guard| matches!(guard, Guard::Packed { .. }));
+                change.guards = others;
+                if let (Some(Guard::Packed { snapshot, .. }), Family::Workspace(home)) =
+                    (held.first(), change.family)
+                {
+                    let named = self.inner.packs_of(home, *snapshot, None, 1).await?;
+                    let mut loss = ChangeSet::new(change.family);
+                    loss.deletes.extend(named.items.iter().map(|pack| Key::SnapshotPack(*snapshot, pack.id)));
+                    self.inner.commit(&loss).await?;
+                }
+            }
+            Sabotage::UnsharedForks => {
+                let is_new = |put: &Put| matches!(put, Put::Session(session) if session.revision == 1);
+                let forks = change.puts.iter().any(is_new);
+                change.puts.retain(|put| !(forks && matches!(put, Put::SharedPacks(_))));
+            }
+            Sabotage::NoSweep => {
+                let sweeps = |effect: &Effect| {
+                    matches!(effect, Effect::SweepPacks { .. } | Effect::DropSnapshot { .. })
+                };
+                change.outbox.retain(|(effect, _)| !sweeps(effect));
+            }
             _ => {}
         }
         let actions = || {
@@ -181,6 +250,16 @@ impl Store for SimStore {
         for event in &change.events {
             let state = event.data.get("state").and_then(serde_json::Value::as_str).unwrap_or_default();
             self.faults.count(format!("event {} {state}", event.kind).trim_end());
+        }
+        for put in &change.puts {
+            match put {
+                Put::Pack(pack) => self.faults.count(&format!("pack {:?}", pack.state).to_lowercase()),
+                Put::SharedPacks(_) => self.faults.count("packs named by another snapshot"),
+                _ => {}
+            }
+        }
+        for _ in change.deletes.iter().filter(|key| matches!(key, Key::Pack(_))) {
+            self.faults.count("pack swept");
         }
         for (effect, _) in &change.outbox {
             let debug = format!("{effect:?}");

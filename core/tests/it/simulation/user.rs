@@ -66,6 +66,8 @@ impl Client {
             let pause = match self.world.rng.below(10) {
                 0..3 => 0,
                 3..9 => 3_000,
+                // Long enough to be snapshotted by time, and now and then to be put to sleep.
+                _ if self.world.rng.hits(1_500) => 2_000_000,
                 _ => 60_000,
             };
             self.world.sleep(self.world.rng.below(pause + 1)).await;
@@ -93,7 +95,7 @@ impl Client {
                 _ => {}
             }
         }
-        match self.world.rng.below(42) {
+        match self.world.rng.below(54) {
             0 => self.create_template().await,
             1..4 => self.upload().await,
             4..8 => self.promote().await,
@@ -110,6 +112,10 @@ impl Client {
             36 => self.redeem_twice().await,
             37 => self.refresh_twice().await,
             38..40 => self.lose_disk().await,
+            40..43 => self.snapshot().await,
+            43..45 => self.change_snapshot().await,
+            45..48 => self.restore().await,
+            48..50 => self.fork().await,
             _ => self.waver().await,
         }
     }
@@ -301,6 +307,7 @@ impl Client {
                 wish: Wish::Run,
                 wishing: 0,
                 overlapped: false,
+                rolls: 0,
             };
             self.world.ledger().sessions.insert(session.id, note);
         }

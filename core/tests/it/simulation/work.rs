@@ -37,12 +37,16 @@ impl Client {
     /// Writes and syncs a file. It counts once the command said that it succeeded.
     pub(super) async fn write(&self) {
         let Some(session) = self.some_session() else { return };
+        let steady = self.steady(session).await;
         let number = self.world.ledger().number();
         let (path, text) = (format!("file-{number}"), format!("text-{number}"));
         let lines = self.exec("write", session, &["write", &path, &text]).await;
         if lines.is_some_and(|lines| lines.last() == Some(&ExecOutput::Exit(0))) {
             let mut ledger = self.world.ledger();
-            ledger.sessions.get_mut(&session).unwrap().files.insert(path, text);
+            let note = ledger.sessions.get_mut(&session).unwrap();
+            if steady == Some(note.rolls) {
+                note.files.insert(path, text);
+            }
             ledger.count("file");
         }
     }
@@ -50,6 +54,7 @@ impl Client {
     /// Looks whether a file that was written before is there.
     pub(super) async fn read(&self) {
         let Some(session) = self.some_session() else { return };
+        let steady = self.steady(session).await;
         let known = {
             let ledger = self.world.ledger();
             let files: Vec<(String, String)> = ledger.sessions[&session].files.clone().into_iter().collect();
@@ -62,7 +67,8 @@ impl Client {
             Some(ExecOutput::Exit(_)) => true,
             _ => false,
         };
-        if lost {
+        let same = steady == Some(self.world.ledger().sessions[&session].rolls);
+        if lost && same {
             self.world.ledger().broken.push(format!("{session}: {path} is lost: {lines:?}"));
         }
     }
@@ -129,10 +135,12 @@ impl Client {
         let Ok(Some(session)) = store.session(workspace, id).await else { return };
         let Some(newest) = session.snapshot else { return };
         let Ok(Some(snapshot)) = store.snapshot(workspace, newest).await else { return };
-        let rests = session.state == SessionState::Sleeping && session.goal == Goal::Sleep;
-        let archive = self.world.archive(&snapshot.blob).await.unwrap_or_default();
+        let rests = session.state == SessionState::Sleeping
+            && session.goal == Goal::Sleep
+            && session.restore.is_none();
+        let tree = self.world.tree_of(&snapshot).await.unwrap_or_default();
         let whole =
-            self.world.ledger().sessions[&id].files.iter().all(|file| archive.get(file.0) == Some(file.1));
+            self.world.ledger().sessions[&id].files.iter().all(|file| tree.get(file.0) == Some(file.1));
         if rests && whole && snapshot.state == SnapshotState::Complete {
             self.world.machines.lose_disk(MachineKey { workspace, owner: MachineOwner::Session(id) });
             self.world.ledger().count("disk lost");
