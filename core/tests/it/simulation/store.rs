@@ -8,13 +8,13 @@ use burstflare_ports::blob::{BlobInfo, BlobKey, BlobPage, Blobs};
 use burstflare_ports::error::PortResult;
 use burstflare_ports::id::Id;
 use burstflare_ports::record::{
-    Build, Effect, Grant, LogChunk, Membership, Pack, PackState, PortSetting, Principal, Release, SecretHash, Session,
-    SignIn, Snapshot, StoredAudit, StoredEffect, StoredEvent, Template, Ticket, Token, User, Version,
-    Workspace,
+    Build, Effect, Grant, LogChunk, Membership, Pack, PackState, PortSetting, Principal, Release, SecretHash,
+    Session, SignIn, Snapshot, StoredAudit, StoredEffect, StoredEvent, Template, Ticket, Token, User,
+    Version, Workspace,
 };
 use burstflare_ports::store::{
-    Accounts, Builds, ChangeSet, CommitError, Family, Guard, Journal, Key, Outbox, Packs, Page, Previews, Put, Releases,
-    Sessions, Snapshots, Store, Templates, Workspaces,
+    Accounts, Builds, ChangeSet, CommitError, Family, Guard, Journal, Key, Outbox, Packs, Page, Previews,
+    Put, Releases, Sessions, Snapshots, Store, Templates, Workspaces,
 };
 use burstflare_ports::stream::{Body, ByteStream};
 use burstflare_ports::text::{Email, Label, Slug};
