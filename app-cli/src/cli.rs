@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::command::{
-    auth, build, config_ssh, dev, doctor, history, later, print, serve, session, ssh, template, token,
+    attach, auth, build, config_ssh, dev, doctor, history, later, print, serve, session, ssh, template, token,
 };
 use crate::context::Context;
 use crate::exit::Outcome;
@@ -32,7 +32,7 @@ Exit codes:
   1 something else    5 conflict                     9 not supported
   2 usage             6 limit reached               10 build or session failed
   3 not found         7 server unavailable         130 interrupted
-  `flare ssh` and `flare session exec` answer the remote command's own code."
+  `flare ssh`, `flare attach` and `flare session exec` answer the remote command's own code."
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -94,6 +94,8 @@ enum Command {
     /// Carry an SSH stream; OpenSSH calls this.
     #[command(hide = true)]
     SshProxy(ssh::SshProxy),
+    /// Join a terminal of a session; several people may.
+    Attach(attach::Attach),
     /// Let ssh, scp, sftp and editors reach sessions as NAME.flare.
     ConfigSsh(config_ssh::ConfigSsh),
     /// Run the server on this machine, for yourself.
@@ -155,6 +157,7 @@ impl Command {
             Self::Snapshot(command) => history::snapshot(context, command).await,
             Self::Audit(args) => history::audit(context, args).await,
             Self::Ssh(args) => ssh::run(context, args).await,
+            Self::Attach(args) => attach::run(context, args).await,
             Self::SshProxy(args) => ssh::proxy(context, args).await,
             Self::Doctor(args) => doctor::run(context, args).await,
             // The others run without a client, see `Cli::run`.

@@ -87,7 +87,8 @@ fn decode(text: &str) -> Result<Vec<u8>, Failure> {
         .map_err(|_| Failure::new(Exit::Other, "the server's answer is not what this version understands"))
 }
 
-fn number(signal: &str) -> u8 {
+/// A signal's number.
+pub(super) fn number(signal: &str) -> u8 {
     match signal.trim_start_matches("SIG") {
         "HUP" => 1,
         "INT" => 2,

@@ -20,9 +20,6 @@ pub enum Later {
     /// Secrets of the workspace (not supported yet).
     #[command(hide = true)]
     Secret(Anything),
-    /// Join a terminal of a session (not supported yet).
-    #[command(hide = true)]
-    Attach(Anything),
     /// Copy files to and from a session (not supported yet).
     #[command(hide = true)]
     Cp(Anything),
@@ -63,7 +60,6 @@ pub fn run(command: &Later) -> Outcome {
     let (name, hint) = match command {
         Later::Usage(_) => ("usage", "See `flare session list`."),
         Later::Secret(_) => ("secret", "Put values into `[env]` of flare.toml where they are no secrets."),
-        Later::Attach(_) => ("attach", "Use `flare ssh SESSION`."),
         Later::Cp(_) => ("cp", "Use `flare config-ssh` once, then `scp FILE NAME.flare:`."),
         Later::PortForward(_) => ("port-forward", "Use `flare ssh SESSION -- -N -L 3000:localhost:3000`."),
         Later::Open(_) => ("open", "Use `flare ssh SESSION -- -N -L 3000:localhost:3000` and a browser."),

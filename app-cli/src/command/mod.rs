@@ -1,5 +1,6 @@
 //! One file per noun or verb.
 
+pub mod attach;
 pub mod auth;
 pub mod build;
 pub mod config_ssh;

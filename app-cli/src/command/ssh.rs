@@ -89,7 +89,7 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
 }
 
 /// The session, running: woken and waited for where it slept.
-async fn awake(context: &Context, client: &Client, session: &str) -> Result<Value, Failure> {
+pub(super) async fn awake(context: &Context, client: &Client, session: &str) -> Result<Value, Failure> {
     let document = client.json(&Call::get(&["sessions", session])).await?;
     if document["state"] == "running" && document["goal"] == "run" {
         return Ok(document);

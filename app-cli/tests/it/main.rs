@@ -6,6 +6,7 @@
     reason = "a test stops at surprises and says what it skips"
 )]
 
+mod attach;
 mod bundle;
 mod burst;
 mod config_ssh;

@@ -34,7 +34,8 @@ pub struct Attached {
     /// From when on it is refused.
     #[schema(value_type = String, format = DateTime)]
     pub expires_at: Timestamp,
-    /// Path of the WebSocket (of a page for the purpose `preview`), without the ticket.
+    /// Path of the WebSocket (of a page for the purpose `preview`), without the ticket; for a terminal `/` and its number
+    /// follow.
     pub url_path: String,
     /// For the purpose `preview`: where a browser enters, without the ticket.
     pub url: Option<String>,

@@ -15,6 +15,7 @@ mod release;
 mod session;
 mod snapshot;
 mod template;
+mod terminal;
 mod token;
 mod version;
 mod workspace;
@@ -39,6 +40,7 @@ pub(crate) fn table() -> Table {
         .with(session::table)
         .with(attach::table)
         .with(exec::table)
+        .with(terminal::table)
         .with(file::table)
         .with(port::table)
         .with(snapshot::table)

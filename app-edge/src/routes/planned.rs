@@ -5,7 +5,7 @@ use crate::problem::Refusal;
 use crate::state::EdgeState;
 
 /// What is planned and not there yet. Each answers 501 `not_supported`.
-const PLANNED: [(MethodFilter, &str); 28] = {
+const PLANNED: [(MethodFilter, &str); 25] = {
     const GET: MethodFilter = MethodFilter::GET;
     const POST: MethodFilter = MethodFilter::POST;
     const PUT: MethodFilter = MethodFilter::PUT;
@@ -24,9 +24,6 @@ const PLANNED: [(MethodFilter, &str); 28] = {
         (PATCH, "/api/v1/templates/{template}"),
         (DELETE, "/api/v1/templates/{template}"),
         (POST, "/api/v1/sessions/{session}/fork"),
-        (GET, "/api/v1/sessions/{session}/terminals"),
-        (POST, "/api/v1/sessions/{session}/terminals"),
-        (GET, "/api/v1/sessions/{session}/terminals/{terminal}"),
         (GET, "/api/v1/sessions/{session}/events"),
         (GET, "/api/v1/sessions/{session}/metrics"),
         (POST, "/api/v1/sessions/{session}/snapshots"),

@@ -4,6 +4,7 @@
 mod copy;
 mod forward;
 mod ssh;
+mod terminal;
 mod websocket;
 
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub(crate) use self::forward::forward;
 pub(crate) use self::ssh::ssh;
+pub(crate) use self::terminal::terminal;
 use self::websocket::{RESPONSE_HEADERS, needs_upgrade};
 use crate::problem::{Answer, Refusal};
 use crate::state::EdgeState;

@@ -13,8 +13,9 @@ use burstflare_ports::machine::{
 };
 use burstflare_ports::stream::Body;
 use burstflare_ports::wire::files::Found;
+use burstflare_ports::wire::terminal::{Terminal, Terminals, USUAL};
 use burstflare_ports::wire::tree::{FORMAT, Summary};
-use burstflare_ports::wire::{EPOCH_HEADER, PROTOCOL, Ready, SSH_KEY_HEADER, frame};
+use burstflare_ports::wire::{EPOCH_HEADER, PROTOCOL, Ready, Refusal, SSH_KEY_HEADER, frame};
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use hyper_util::rt::TokioIo;
@@ -137,6 +138,12 @@ impl AgentLink for Scripted {
             (_, path) if path.starts_with("/v1/ports/3000/http/") => {
                 return crate::application::answer(head, body).await;
             }
+            ("GET", "/v1/terminals") => json(&Terminals { items: vec![terminal()] }),
+            ("POST", "/v1/terminals") => json(&terminal()),
+            ("GET", "/v1/terminals/1/view") => return echo(&head.headers).await,
+            (_, path) if path.starts_with("/v1/terminals/") && path != "/v1/terminals/1" => {
+                refuse(StatusCode::NOT_FOUND, "not_found", "There is no such terminal (any more).")
+            }
             ("GET", "/v1/ssh") => return echo(&head.headers).await,
             _ => Response::new(Body::empty()),
         };
@@ -152,6 +159,24 @@ fn summary(archive: &[u8]) -> Summary {
         bytes: 1,
         archive_blake3: Some(blake3::hash(archive).to_hex().to_string()),
     }
+}
+
+fn terminal() -> Terminal {
+    Terminal {
+        id: 1,
+        argv: vec!["/bin/bash".to_owned()],
+        title: "a title".to_owned(),
+        size: USUAL,
+        viewers: 1,
+        age_ms: 5,
+        ended: None,
+    }
+}
+
+fn refuse(status: StatusCode, code: &str, message: &str) -> Response<Body> {
+    let mut answer = json(&Refusal { code: code.to_owned(), message: message.to_owned() });
+    *answer.status_mut() = status;
+    answer
 }
 
 fn json<T: serde::Serialize>(value: &T) -> Response<Body> {
@@ -171,7 +196,7 @@ async fn echo(headers: &axum::http::HeaderMap) -> PortResult<Response<Body>> {
         let key = head
             .lines()
             .find_map(|line| line.strip_prefix(&format!("{SSH_KEY_HEADER}: ")))
-            .expect("the key that may log in")
+            .unwrap_or("no key")
             .to_owned();
         assert!(!head.contains("ticket"), "nothing of the edge's is passed on");
         far.write_all(

@@ -15,4 +15,5 @@ mod site;
 mod stay;
 mod support;
 mod tenancy;
+mod terminal;
 mod tunnel;

@@ -81,7 +81,7 @@ impl Cast {
             self.world.send(call("POST", &draft).token(owner).json(&wish)).await.expect(201);
             path = path.replace("{version}", &label);
         }
-        path = path.replace("{version}", "1.0.0").replace("{port}", "3000");
+        path = path.replace("{version}", "1.0.0").replace("{port}", "3000").replace("{terminal}", "1");
         path.push_str(crate::tenancy::query(&endpoint.path));
         let sent = call(endpoint.method.as_str(), &path).token(&token);
         match endpoint.accepts {

@@ -18,6 +18,7 @@ async fn a_foreign_id_is_answered_like_one_that_does_not_exist() {
     let token = world.send(call("POST", "/api/v1/tokens").token(&owner).json(&wish)).await.json();
     let (stranger, _) = world.register("stranger@example.com").await;
     let known = [
+        ("{terminal}", "1".to_owned(), "1"),
         ("{template}", template.clone(), "tpl_01JD0000000000000000000000"),
         ("{version}", version, "ver_01JD0000000000000000000000"),
         ("{build}", text(&builds["items"][0]["id"]), "bld_01JD0000000000000000000000"),

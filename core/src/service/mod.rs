@@ -33,6 +33,7 @@ mod snapshot_sweep;
 mod snapshot_take;
 mod stay;
 mod template;
+mod terminal;
 mod token;
 mod version;
 mod workspace;
@@ -76,6 +77,7 @@ pub use session_fork::Fork;
 pub use snapshot_diff::{Diff, DiffQuery};
 pub use stay::{End, Stay};
 pub use template::TemplateView;
+pub use terminal::terminal_refusal;
 pub use token::NewToken;
 
 /// Everything the use cases reach the world through.
