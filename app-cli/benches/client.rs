@@ -38,6 +38,10 @@ impl Client {
         Self::connect(self.port, self.token.clone())
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     pub(crate) fn token(&self) -> &str {
         &self.token
     }
@@ -119,7 +123,7 @@ impl Client {
         format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1:{}\r\n\r\n", self.port).into_bytes()
     }
 
-    fn json(&mut self, method: &str, path: &str, body: &Value) -> Value {
+    pub(crate) fn json(&mut self, method: &str, path: &str, body: &Value) -> Value {
         let text = if body.is_null() { String::new() } else { body.to_string() };
         let media = if body.is_null() { "" } else { "application/json" };
         self.send(method, path, media, text.as_bytes());

@@ -1,8 +1,9 @@
 //! `cargo bench -p flare`: what the main job costs, each number beside a baseline that is measured in the same run.
 //!
 //! Machines are noisy: compare within a run, not between runs. `BENCH_SESSIONS` (default 40), `BENCH_BURST` (100
-//! sessions at once), `BENCH_IDLE` (50 sessions that nobody uses), `BENCH_SECONDS` (default 4 for each load) and
-//! `BENCH_TENANT_SESSIONS` (default 100,000) scale it; `BENCH_ONLY=ssh` measures that part alone.
+//! sessions at once), `BENCH_IDLE` (50 sessions that nobody uses), `BENCH_KEYS` (2,000 keystrokes), `BENCH_SECONDS`
+//! (default 4 for each load) and `BENCH_TENANT_SESSIONS` (default 100,000) scale it; `BENCH_ONLY=ssh` or `terminal`
+//! measures that part alone.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -22,6 +23,7 @@ mod server;
 mod ssh;
 mod stats;
 mod tenants;
+mod terminal;
 
 use std::time::{Duration, Instant};
 
@@ -60,7 +62,11 @@ fn main() {
     if only("ssh") {
         return ssh::run(&server, &mut client, &template, folder.path());
     }
+    if only("terminal") {
+        return terminal::run(&mut client, &template, setting("BENCH_KEYS", 2_000));
+    }
     sessions(&mut client, &template);
+    terminal::run(&mut client, &template, setting("BENCH_KEYS", 2_000));
     burst::run(&mut client, &template, setting("BENCH_BURST", 100));
     let data = folder.path().join("data");
     let agent = memory::agents(&data);
