@@ -92,12 +92,12 @@ pub(crate) async fn scan(agent: &Arc<Agent>, request: Request<Incoming>) -> Resu
     if disk.len() > MAX_DISK {
         return Err(Refused::invalid(format!("The disk's name is over {MAX_DISK} bytes.")));
     }
-    let turn = Arc::clone(&agent.roots_in_use).lock_owned().await;
     agent.scans.forget();
-    let roots = agent.roots.clone();
+    let (roots, turn) = (agent.roots.clone(), Arc::clone(&agent.roots_in_use));
     let (scan, mut scanned) = body::read_by(request.into_body(), move |parent| {
-        swap::recover(&roots)?;
         let parent = Manifest::read(parent)?;
+        let turn = turn.blocking_lock_owned();
+        swap::recover(&roots)?;
         let result = scan::scan(&roots, parent.as_ref(), disk_hash(&disk), scan::now_ns());
         drop(turn);
         result

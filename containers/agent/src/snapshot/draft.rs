@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use burstflare_ports::wire::path;
 use burstflare_ports::wire::snapshot::tree::{Body, Entry, Extent, File};
-use burstflare_ports::wire::snapshot::{Changed, Hash, MAX_CHANGED, MAX_CHUNKS};
+use burstflare_ports::wire::snapshot::{Changed, Hash, MAX_CHANGED, MAX_CHUNKS, MAX_TREE_EXTENTS};
 
 use super::content::{Content, Piece};
 use crate::reply::Refused;
@@ -157,6 +157,7 @@ impl Draft {
         let gone: HashSet<u32> = self.gone.iter().copied().collect();
         let mut order = Order { numbers: vec![u32::MAX; self.chunks.len()], used: Vec::new() };
         let mut groups: HashMap<u32, Entry> = HashMap::new();
+        let mut extents = 0;
         for (at, entry) in self.entries.iter().enumerate() {
             if u32::try_from(at).is_ok_and(|at| gone.contains(&at)) {
                 continue;
@@ -164,6 +165,10 @@ impl Draft {
             let mut entry = entry.clone();
             match &mut entry.body {
                 Body::File(file) => {
+                    extents += file.extents.len();
+                    if extents > MAX_TREE_EXTENTS {
+                        return Err(Refused::too_large("The files have too many parts together."));
+                    }
                     for extent in &mut file.extents {
                         if let Extent::Chunk(chunk) = extent {
                             *chunk = order.number(&self.chunks, *chunk);

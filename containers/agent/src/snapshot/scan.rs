@@ -75,7 +75,7 @@ pub(super) fn scan(
     counts.reused_files = joined.files - joined.names - joined.unread.len() as u64;
     take_over(&mut joined, tables.as_deref())?;
     let Joined { mut draft, unread, shut, .. } = joined;
-    read_all(roots, &mut draft, unread, tables.as_deref(), began_ns, &mut counts)?;
+    read_all(roots, &mut draft, unread, tables.as_deref(), &mut counts)?;
     drop(listings);
     let scan = Scan { roots: roots.to_vec(), began_ns, disk, draft, parent: tables, shut };
     scan.count(&mut counts)?;
@@ -286,7 +286,6 @@ fn read_all(
     draft: &mut Draft,
     unread: Vec<u32>,
     parent: Option<&Tables>,
-    began_ns: i64,
     counts: &mut Scanned,
 ) -> Result<(), Refused> {
     let parent = if unread.is_empty() { HashMap::new() } else { by_hash(parent) };
@@ -305,7 +304,7 @@ fn read_all(
         let work = |(reach, cutter): &mut (std::io::Result<Reach<'_>>, Cutter),
                     batch: &[(u32, Vec<u8>, u64)]| {
             let reach = reach.as_mut().map_err(|problem| Refused::internal(problem.to_string()))?;
-            batch.iter().map(|(at, path, _)| Ok((*at, read(reach, cutter, path, began_ns)?))).collect()
+            batch.iter().map(|(at, path, _)| Ok((*at, read(reach, cutter, path)?))).collect()
         };
         let sink = |results: Vec<(u32, Option<Content>)>| -> Result<(), Refused> {
             for (at, content) in results {
@@ -330,12 +329,7 @@ fn read_all(
     Ok(())
 }
 
-fn read(
-    reach: &mut Reach<'_>,
-    cutter: &mut Cutter,
-    path: &[u8],
-    began_ns: i64,
-) -> Result<Option<Content>, Refused> {
+fn read(reach: &mut Reach<'_>, cutter: &mut Cutter, path: &[u8]) -> Result<Option<Content>, Refused> {
     let failed = |problem: std::io::Error| {
         let refused = Refused::from(problem);
         Refused {
@@ -345,7 +339,7 @@ fn read(
     };
     let Some(file) = reach.file(path).map_err(failed)? else { return Ok(None) };
     let seen = Seen::from(&rustix::fs::fstat(&file)?);
-    if seen.ctime_ns.saturating_add(i64::try_from(WRITTEN_BACK.as_nanos()).unwrap_or(0)) > began_ns {
+    if seen.ctime_ns.saturating_add(i64::try_from(WRITTEN_BACK.as_nanos()).unwrap_or(0)) > now_ns() {
         write_back(&file);
     }
     cutter.read(file.as_fd(), &mut |_, _| Ok(())).map(Some).map_err(failed)

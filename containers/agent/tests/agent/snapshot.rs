@@ -643,3 +643,38 @@ fn snapshots_of_a_busy_tree_are_whole() {
     measure::restore(&place.names(), &store.stream(&calm.manifest)[..]).unwrap();
     assert_same(&picture(&place.roots), &before);
 }
+
+/// While a page waits to be written back, more writes through a mapping do not touch the file's times. A scan has
+/// it written back before it reads, so that the next one sees that something came after.
+#[test]
+fn writes_through_a_mapping_are_seen() {
+    let place = Place::new();
+    let path = place.at("mapped");
+    fs::write(&path, noise(1, 8192)).unwrap();
+    const EXT: i64 = 0xef53;
+    const XFS: i64 = 0x5846_5342;
+    if !matches!(rustix::fs::statfs(&path).unwrap().f_type, EXT | XFS) {
+        eprintln!("skipped: this file system may know no times of mappings");
+        return;
+    }
+    let file = fs::File::options().read(true).write(true).open(&path).unwrap();
+    // SAFETY: a new mapping of a file that stays as long as it is.
+    let map = unsafe {
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&file);
+        libc::mmap(std::ptr::null_mut(), 8192, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED, fd, 0)
+    };
+    assert_ne!(map, libc::MAP_FAILED);
+    // SAFETY: within the mapping.
+    let write = |byte: u8| unsafe { map.cast::<u8>().write_volatile(byte) };
+    write(1);
+    let mut store = Store::default();
+    // Nothing is as young as this scan, so only times tell.
+    let first = store.snapshot(&place.names(), b"", Some(later()));
+    write(2);
+    let second = store.snapshot(&place.names(), &first.manifest, Some(later()));
+    assert_eq!(second.scanned.read_files, 1, "the second write was missed");
+    let third = store.snapshot(&place.names(), &second.manifest, None);
+    assert_eq!(third.scanned.read_files, 0);
+    // SAFETY: mapped above, with this length.
+    unsafe { libc::munmap(map, 8192) };
+}

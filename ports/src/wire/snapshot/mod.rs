@@ -70,6 +70,8 @@ pub const MAX_DEPTH: usize = 4000;
 pub const MAX_TARGET: usize = 4095;
 /// Chunks and holes of one file.
 pub const MAX_EXTENTS: usize = 1 << 20;
+/// Chunks and holes of all files together.
+pub const MAX_TREE_EXTENTS: usize = 1 << 23;
 /// Bytes of holes in a file up to which the holes' zeros are hashed like data.
 pub const MAX_HASHED_HOLES: u64 = 8 << 30;
 /// Roots of a tree.
