@@ -52,7 +52,10 @@ pub fn unpack(target: &Target, folder: &Path) -> io::Result<usize> {
     Ok(corpus.inputs.len())
 }
 
-/// Keeps the inputs of a folder, in place of those that were kept; the shortest first, at most `most` of them.
+/// Bytes of the inputs of one target that are kept.
+const ROOM: usize = 48 << 10;
+
+/// Keeps inputs of a folder, in place of those that were kept: at most `most` of them, of all lengths.
 ///
 /// # Errors
 /// When the folder cannot be read or the corpus not written.
@@ -67,7 +70,17 @@ pub fn pack(target: &Target, folder: &Path, most: usize) -> io::Result<usize> {
     }
     inputs.sort_by(|one, other| (one.len(), one).cmp(&(other.len(), other)));
     inputs.dedup();
-    inputs.truncate(most);
+    let every = inputs.len().div_ceil(most.max(1)).max(1);
+    let mut room = ROOM;
+    let inputs: Vec<_> = inputs
+        .into_iter()
+        .step_by(every)
+        .take_while(|input| {
+            let fits = input.len() <= room;
+            room = room.saturating_sub(input.len());
+            fits
+        })
+        .collect();
     let lines: Vec<String> = inputs.iter().map(|input| STANDARD.encode(input) + "\n").collect();
     fs::write(file(target.name), lines.concat())?;
     Ok(inputs.len())

@@ -11,7 +11,8 @@ fn main() -> std::io::Result<()> {
         [what @ ("unpack" | "pack" | "words"), name, place] => {
             let target =
                 burstflare_fuzz::target(name).ok_or_else(|| std::io::Error::other("no such target"))?;
-            let place = Path::new(place);
+            // Making seeds changes the working folder.
+            let place = &std::path::absolute(Path::new(place))?;
             match what {
                 "unpack" => println!("{} inputs", burstflare_fuzz::unpack(target, place)?),
                 "pack" => println!("{} inputs kept", burstflare_fuzz::pack(target, place, 120)?),

@@ -4,6 +4,7 @@ mod agent;
 mod bundle;
 mod edge;
 mod manifest;
+mod snapshot;
 mod text;
 mod wire;
 
@@ -35,6 +36,7 @@ pub const TARGETS: &[Target] = &[
     edge::CURSOR,
     agent::SFTP,
     agent::TREE,
+    snapshot::SNAPSHOT,
 ];
 
 /// The target of this name.

@@ -3,8 +3,9 @@
 use std::fmt::Debug;
 
 use burstflare_ports::wire::frame::{self, Decoder};
+use burstflare_ports::wire::terminal::{FromViewer, NewTerminal, ToViewer};
 use burstflare_ports::wire::tree::{Digest, Entry, Header, Summary};
-use burstflare_ports::wire::{Boot, ExecOutput, ExecRequest, Ready, Refusal, Shutdown, path};
+use burstflare_ports::wire::{Activity, Boot, ExecOutput, ExecRequest, Ready, Refusal, Shutdown, path};
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -98,7 +99,7 @@ fn read_only<T: DeserializeOwned + Debug>(bytes: &[u8]) {
 
 fn message(bytes: &[u8]) {
     let Some((which, rest)) = bytes.split_first() else { return };
-    match which % 9 {
+    match which % 13 {
         0 => read_only::<Boot>(rest),
         1 => drop(json::<ExecRequest>(rest)),
         2 => drop(json::<ExecOutput>(rest)),
@@ -107,6 +108,10 @@ fn message(bytes: &[u8]) {
         5 => drop(json::<Shutdown>(rest)),
         6 => drop(json::<Header>(rest)),
         7 => drop(json::<Summary>(rest)),
+        9 => drop(json::<FromViewer>(rest)),
+        10 => drop(json::<ToViewer>(rest)),
+        11 => drop(json::<NewTerminal>(rest)),
+        12 => drop(json::<Activity>(rest)),
         _ => {
             if let Some(entry) = json::<Entry>(rest) {
                 let mut digest = Digest::default();
@@ -128,6 +133,10 @@ fn messages() -> Vec<Vec<u8>> {
         r#"{"format":1,"roots":["/workspace","/home/flare"],"entries":2}"#,
         r#"{"format":1,"digest":"00","files":1,"bytes":2,"archive_blake3":null}"#,
         r#"{"path":"workspace/a%0A","kind":"file","mode":420,"mtime_ns":1700000000000000000,"size":3,"blake3":"ab","link":null}"#,
+        r#"{"hello":{"protocol":1,"size":{"rows":24,"columns":80},"scrollback":100,"viewer":"abcdefghijklmnop"}}"#,
+        r#"{"screen":{"cause":"join","size":{"rows":24,"columns":80},"bytes":100}}"#,
+        r#"{"argv":["bash"],"cwd":"/workspace","env":{"A":"b"},"size":{"rows":24,"columns":80}}"#,
+        r#"{"last_active_ms_ago":5,"reason":"exec","busy":[{"reason":"exec","count":1}],"cpu_ms":1,"mark":5,"ending":false}"#,
     ]
     .iter()
     .enumerate()
