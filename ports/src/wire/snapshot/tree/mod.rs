@@ -14,7 +14,7 @@
 //! | hash | 32 bytes, only where it does not follow from the rest: not for an empty file (BLAKE3 of nothing), for a file of one chunk (the chunk's), nor for one with more than [`MAX_HASHED_HOLES`] bytes of holes ([`holey_hash`]) |
 //!
 //! Differences wrap. Holes are not empty and no two of them meet. Modes have no set-id bits, names are at most
-//! [`MAX_NAME`] bytes, neither empty nor `.` nor `..` and without NUL; every entry but a root lies in a folder of
+//! [`super::MAX_NAME`] bytes, neither empty nor `.` nor `..` and without NUL; every entry but a root lies in a folder of
 //! the tree. [`Reader`] refuses everything else, and at the end a tree that is not what the header says.
 
 mod read;

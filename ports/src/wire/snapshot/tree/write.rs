@@ -3,7 +3,7 @@
 use super::super::numbers;
 use super::{Body, Entry, Extent, FILE, FIRST, FOLDER, File, LINK, NAME, PIPE, Previous, hash_is_written};
 
-/// Writes the section. What it is given has to be what [`Reader`] accepts.
+/// Writes the section. What it is given has to be what [`super::Reader`] accepts.
 #[derive(Debug)]
 pub struct Encoder {
     out: Vec<u8>,
