@@ -74,17 +74,46 @@ impl Master {
         }
     }
 
-    /// Writes everything, waiting while the terminal takes no more.
+    /// Writes everything, waiting while the terminal takes no more; an error when nobody is there to take it.
     pub(crate) async fn write(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             let mut ready = self.0.writable().await?;
             match rustix::io::write(self.0.get_ref().as_fd(), bytes) {
                 Ok(length) => bytes = bytes.get(length..).unwrap_or_default(),
                 Err(Errno::INTR) => {}
+                // Nobody holds the other end and what was written before fills it: that it could be written to is
+                // said for ever, and would be tried for ever.
+                Err(Errno::AGAIN) if ready.ready().is_write_closed() => {
+                    return Err(io::ErrorKind::BrokenPipe.into());
+                }
                 Err(Errno::AGAIN) => ready.clear_ready(),
                 Err(error) => return Err(error.into()),
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_writer_ends_when_the_program_goes_without_having_read() {
+        let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+        let Pair { master, slave, .. } = open(size).expect("a terminal");
+        // Raw: a line discipline that cuts lines throws away what nobody reads.
+        let mut modes = rustix::termios::tcgetattr(&slave).expect("its modes");
+        modes.make_raw();
+        rustix::termios::tcsetattr(&slave, rustix::termios::OptionalActions::Now, &modes).expect("raw");
+        let paste = vec![b'x'; 1 << 20];
+        let filling = tokio::time::timeout(Duration::from_millis(200), master.write(&paste)).await;
+        assert!(filling.is_err(), "nobody reads, so it waits");
+        drop(slave);
+        // It never waited for anything before, so a deadline in this thread would not have come.
+        let ended = master.write(&paste).await;
+        assert!(ended.is_err(), "{ended:?}");
     }
 }
