@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::command::{
-    attach, auth, build, config_ssh, dev, doctor, history, later, print, serve, session, ssh, template, token,
+    attach, auth, build, config_ssh, dev, doctor, history, later, print, serve, session, snapshot, ssh, template, token,
 };
 use crate::context::Context;
 use crate::exit::Outcome;
@@ -86,7 +86,7 @@ enum Command {
     Session(session::Session),
     /// Kept states of sessions.
     #[command(subcommand)]
-    Snapshot(history::Snapshot),
+    Snapshot(snapshot::Snapshot),
     /// Who did what.
     Audit(PageArgs),
     /// Open a shell in a session, or run OpenSSH with it.
@@ -154,7 +154,7 @@ impl Command {
             Self::Build(command) => build::run(context, command).await,
             Self::Release(command) => history::release(context, command).await,
             Self::Session(command) => session::run(context, command).await,
-            Self::Snapshot(command) => history::snapshot(context, command).await,
+            Self::Snapshot(command) => snapshot::run(context, command).await,
             Self::Audit(args) => history::audit(context, args).await,
             Self::Ssh(args) => ssh::run(context, args).await,
             Self::Attach(args) => attach::run(context, args).await,

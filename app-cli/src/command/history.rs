@@ -1,4 +1,4 @@
-//! What is only looked at: `flare workspace`, `flare release`, `flare snapshot`, `flare audit`.
+//! What is only looked at: `flare workspace`, `flare release`, `flare audit`.
 
 use clap::Subcommand;
 use serde_json::Value;
@@ -24,19 +24,6 @@ pub enum Release {
         /// Of this template alone.
         #[arg(long, value_name = "TEMPLATE")]
         template: Option<String>,
-        /// How much of it.
-        #[command(flatten)]
-        page: PageArgs,
-    },
-}
-
-/// What can be done about snapshots.
-#[derive(Debug, Subcommand)]
-pub enum Snapshot {
-    /// List those of a session, newest first.
-    List {
-        /// The session, by id or name.
-        session: String,
         /// How much of it.
         #[command(flatten)]
         page: PageArgs,
@@ -80,18 +67,6 @@ pub async fn release(context: &Context, Release::List { template, page }: Releas
         "No releases yet: `flare template promote` makes one.",
     )
     .await
-}
-
-/// Runs `flare snapshot`.
-///
-/// # Errors
-/// When the server refuses.
-pub async fn snapshot(context: &Context, Snapshot::List { session, page }: Snapshot) -> Outcome {
-    let client = context.client()?;
-    let call = Call::get(&["sessions", &session, "snapshots"]);
-    let cells = row(&["id", "kind", "state", "files", "bytes", "created_at"]);
-    let titles = ["ID", "KIND", "STATE", "FILES", "BYTES", "CREATED"];
-    page::list(context, &client, &call, &page, &titles, cells, "No snapshots yet: stopping makes one.").await
 }
 
 /// Runs `flare audit`.

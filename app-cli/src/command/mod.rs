@@ -14,6 +14,7 @@ pub mod serve;
 pub mod server;
 pub mod session;
 pub mod session_wait;
+pub mod snapshot;
 pub mod ssh;
 pub mod template;
 pub mod token;

@@ -22,6 +22,7 @@ mod offline;
 mod reference;
 mod rsync;
 mod six_lines;
+mod snapshots;
 mod ssh;
 mod ssh_forward;
 mod ssh_resume;

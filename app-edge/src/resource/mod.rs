@@ -38,7 +38,9 @@ pub use problem::{Failure, Problem, Warning};
 pub use release::{PromoteRequest, Release};
 pub use server::{Health, Probe, Ready, Runtime, Server};
 pub use session::{Awake, ChangeSession, CreateSession, Idle, RestartRequest, Session};
-pub use snapshot::Snapshot;
+pub use snapshot::{
+    ChangeSnapshot, CreateSnapshot, Diff, Difference, ForkSession, RestoreSnapshot, Snapshot,
+};
 pub use template::{CreateTemplate, Template};
 pub use terminal::{CreateTerminal, Terminal, TerminalEnd};
 pub use token::{CreateToken, CreatedToken, Token};

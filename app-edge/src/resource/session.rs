@@ -134,9 +134,17 @@ pub struct Session {
     pub epoch: Epoch,
     /// The public SSH host key, in OpenSSH's one-line format.
     pub ssh_host_key: String,
-    /// The newest complete snapshot.
+    /// The snapshot that its files go back to where the disk is lost.
     #[schema(value_type = Option<String>)]
     pub snapshot: Option<Id<record::Snapshot>>,
+    /// The snapshot that its next start restores.
+    #[schema(value_type = Option<String>)]
+    pub restore: Option<Id<record::Snapshot>>,
+    /// The snapshot it was forked from; that one may be gone.
+    #[schema(value_type = Option<String>)]
+    pub forked_from: Option<Id<record::Snapshot>>,
+    /// Whether its disk may hold what no snapshot shows.
+    pub unsaved: bool,
     /// Why it failed.
     pub failure: Option<Failure>,
     /// Its own idle time before it sleeps, such as `30m`, or `never`; absent: what its template says.
@@ -175,6 +183,9 @@ impl Session {
             epoch: session.epoch,
             ssh_host_key: session.ssh_host_key,
             snapshot: session.snapshot,
+            restore: session.restore,
+            forked_from: session.forked_from,
+            unsaved: session.unsaved,
             failure: session.failure.map(Failure::from),
             sleep_after: session
                 .sleep_after_s

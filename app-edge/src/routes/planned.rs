@@ -5,7 +5,7 @@ use crate::problem::Refusal;
 use crate::state::EdgeState;
 
 /// What is planned and not there yet. Each answers 501 `not_supported`.
-const PLANNED: [(MethodFilter, &str); 25] = {
+const PLANNED: [(MethodFilter, &str); 20] = {
     const GET: MethodFilter = MethodFilter::GET;
     const POST: MethodFilter = MethodFilter::POST;
     const PUT: MethodFilter = MethodFilter::PUT;
@@ -23,13 +23,8 @@ const PLANNED: [(MethodFilter, &str); 25] = {
         (DELETE, "/api/v1/secrets/{secret}"),
         (PATCH, "/api/v1/templates/{template}"),
         (DELETE, "/api/v1/templates/{template}"),
-        (POST, "/api/v1/sessions/{session}/fork"),
         (GET, "/api/v1/sessions/{session}/events"),
         (GET, "/api/v1/sessions/{session}/metrics"),
-        (POST, "/api/v1/sessions/{session}/snapshots"),
-        (POST, "/api/v1/snapshots/{snapshot}/restore"),
-        (GET, "/api/v1/snapshots/{snapshot}"),
-        (DELETE, "/api/v1/snapshots/{snapshot}"),
         (GET, "/api/v1/usage"),
         (GET, "/api/v1/export"),
         (POST, "/api/v1/import"),

@@ -63,6 +63,10 @@ impl Cast {
         if let Some(session) = session {
             path = path.replace("{session}", session);
         }
+        if path.contains("{snapshot}") {
+            let session = session.expect("a session");
+            path = path.replace("{snapshot}", &self.world.snapshot(&self.workspace, session).await);
+        }
         if path.contains("{token}") {
             let wish = json!({ "name": "x", "scopes": ["read"] });
             let made =
@@ -98,6 +102,7 @@ impl Cast {
             "/api/v1/sessions" => json!({ "name": self.name(), "template": self.template }),
             "/api/v1/tokens" => json!({ "name": "x", "scopes": ["read"] }),
             "/api/v1/invites" => json!({ "role": "viewer" }),
+            "/api/v1/sessions/{session}/fork" => json!({ "name": self.name() }),
             other => body(other),
         }
     }
@@ -116,10 +121,14 @@ impl Cast {
     }
 }
 
+fn of_session(endpoint: &Endpoint) -> bool {
+    endpoint.path.contains("{session}") || endpoint.path.contains("{snapshot}")
+}
+
 #[tokio::test]
 async fn every_route_and_role() {
     let cast = Cast::new().await;
-    for endpoint in endpoints().iter().filter(|endpoint| !endpoint.path.contains("{session}")) {
+    for endpoint in endpoints().iter().filter(|endpoint| !of_session(endpoint)) {
         for role in 0..ROLES.len() {
             cast.check(endpoint, role, Relation::Own, None).await;
         }
@@ -130,7 +139,7 @@ async fn every_route_and_role() {
 async fn every_route_of_sessions_role_and_relation() {
     let cast = Cast::new().await;
     let owner = &cast.people[3];
-    for endpoint in endpoints().iter().filter(|endpoint| endpoint.path.contains("{session}")) {
+    for endpoint in endpoints().iter().filter(|endpoint| of_session(endpoint)) {
         for role in 0..ROLES.len() {
             for relation in [Relation::Own, Relation::Shared, Relation::Foreign] {
                 // Viewers have no sessions of their own; the owner's foreign ones are the admin's.

@@ -9,6 +9,9 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use burstflare_app_edge::harness::{Harness, Parts};
 use burstflare_app_edge::{ClientAddress, EdgeConfig};
+use burstflare_ports::id::Id;
+use burstflare_ports::record::{Snapshot, SnapshotKind, SnapshotState};
+use burstflare_ports::store::{ChangeSet, Family, Guard, Key, Put};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
@@ -172,6 +175,41 @@ impl World {
         let path = format!("/api/v1/sessions/{session}");
         self.until(token, &path, |session| session["state"] == "running").await;
         session
+    }
+
+    /// A complete snapshot of a session, as a record alone; answers its id.
+    pub(crate) async fn snapshot(&self, workspace: &str, session: &str) -> String {
+        let store = &self.harness.plane().ports().store;
+        let mut random = [0; 10];
+        self.harness.plane().ports().entropy.fill(&mut random).expect("chance");
+        let created_at = self.harness.plane().ports().clock.now();
+        let snapshot = Snapshot {
+            id: Id::new(created_at, random),
+            workspace: workspace.parse().expect("an id"),
+            session: session.parse().expect("an id"),
+            kind: SnapshotKind::Manual,
+            state: SnapshotState::Complete,
+            label: None,
+            parent: None,
+            format: 1,
+            blob: "none".parse().expect("a key"),
+            digest: String::new(),
+            files: 0,
+            bytes: 0,
+            stored: 0,
+            packed: 0,
+            epoch: 1,
+            verified_at: None,
+            due_at: None,
+            failure: None,
+            created_at,
+            revision: 1,
+        };
+        let mut change = ChangeSet::new(Family::Workspace(snapshot.workspace));
+        change.guards.push(Guard::Absent(Key::Snapshot(snapshot.id)));
+        change.puts.push(Put::Snapshot(snapshot.clone()));
+        store.commit(&change).await.expect("a record");
+        snapshot.id.to_string()
     }
 
     /// Reads until it is so, at most ten seconds.

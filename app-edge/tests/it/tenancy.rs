@@ -16,12 +16,14 @@ async fn a_foreign_id_is_answered_like_one_that_does_not_exist() {
     let session = world.session(&owner, "s", &template, "workspace").await;
     let wish = json!({ "name": "x", "scopes": ["read"] });
     let token = world.send(call("POST", "/api/v1/tokens").token(&owner).json(&wish)).await.json();
+    let snapshot = world.snapshot(&text(&made["workspace"]["id"]), &session).await;
     let (stranger, _) = world.register("stranger@example.com").await;
     let known = [
         ("{terminal}", "1".to_owned(), "1"),
         ("{template}", template.clone(), "tpl_01JD0000000000000000000000"),
         ("{version}", version, "ver_01JD0000000000000000000000"),
         ("{build}", text(&builds["items"][0]["id"]), "bld_01JD0000000000000000000000"),
+        ("{snapshot}", snapshot, "snp_01JD0000000000000000000000"),
         ("{session}", session, "ses_01JD0000000000000000000000"),
         ("{token}", text(&token["id"]), "tok_01JD0000000000000000000000"),
         ("{workspace}", text(&made["workspace"]["id"]), "ws_01JD0000000000000000000000"),
@@ -85,6 +87,7 @@ pub(crate) fn body(path: &str) -> Value {
         "exec" => json!({ "argv": ["true"] }),
         "files" => json!({ "action": "mkdir", "path": "a" }),
         "{port}" => json!({ "visibility": "private" }),
+        "fork" => json!({ "name": "f" }),
         "attach" => json!({ "purpose": "ssh", "ssh_key": KEY }),
         _ => json!({}),
     }

@@ -65,15 +65,15 @@ impl Entries for Nothing {
     }
 }
 
-/// The first `limit` differences behind the path `after`, in the order of paths, and whether there are more. Reads
-/// both trees once, side by side, and holds one entry of each.
+/// At most `limit` differences behind the first `skip`, in the order of paths, and whether there are more. Reads both
+/// trees once, side by side, and holds one entry of each.
 ///
 /// # Errors
 /// On damage.
 pub fn differences(
     before: &mut impl Entries,
     after: &mut impl Entries,
-    behind: Option<&[u8]>,
+    mut skip: u64,
     limit: usize,
 ) -> Result<(Vec<Difference>, bool), SnapshotError> {
     let mut found = Vec::new();
@@ -90,8 +90,9 @@ pub fn differences(
             Ordering::Greater => new.as_ref().map(|new| one_sided(new, Change::Added)),
             Ordering::Equal => old.as_ref().zip(new.as_ref()).and_then(|(old, new)| compared(old, new)),
         };
-        if let Some(difference) = difference.filter(|it| behind.is_none_or(|path| it.path.as_slice() > path))
-        {
+        if difference.is_some() && skip > 0 {
+            skip -= 1;
+        } else if let Some(difference) = difference {
             if found.len() == limit {
                 return Ok((found, true));
             }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use burstflare_ports::id::Id;
 use burstflare_ports::record::{Snapshot, SnapshotState};
 use burstflare_ports::stream::Body;
+use burstflare_ports::wire::snapshot::FORMAT as PACKED;
 use burstflare_ports::wire::snapshot::manifest::{self, Tables};
 use burstflare_ports::wire::snapshot::tree::Reader;
-use burstflare_ports::wire::snapshot::{FORMAT as PACKED, MAX_PATH};
 use bytes::Bytes;
 use ruzstd::decoding::StreamingDecoder;
 
@@ -28,8 +28,8 @@ const PAGE: usize = 1000;
 pub struct DiffQuery {
     /// With which earlier snapshot, by id or label; with its parent if none.
     pub against: Option<String>,
-    /// Behind which path.
-    pub after: Option<Vec<u8>>,
+    /// Behind how many.
+    pub skip: u64,
     /// How many at most, 1 to 1,000.
     pub limit: usize,
 }
@@ -42,7 +42,7 @@ pub struct Diff {
     /// The earlier one; none where everything is new, or where that one is gone.
     pub against: Option<Id<Snapshot>>,
     /// By path.
-    pub list: List<Difference, Vec<u8>>,
+    pub list: List<Difference, u64>,
 }
 
 impl ControlPlane {
@@ -56,9 +56,6 @@ impl ControlPlane {
         if !(1..=PAGE).contains(&query.limit) {
             return Err(Error::invalid("limit", format!("limit is 1 to {PAGE}")));
         }
-        if query.after.as_ref().is_some_and(|path| path.len() > MAX_PATH) {
-            return Err(Error::invalid("cursor", "that is no cursor of this list"));
-        }
         let (new, _) = self.own_snapshot(caller, reference, Action::SessionAttach).await?;
         let old = match (&query.against, new.parent) {
             (Some(against), _) => Some(self.own_snapshot(caller, against, Action::SessionAttach).await?.0),
@@ -70,15 +67,14 @@ impl ControlPlane {
         let (snapshot, against) = (new.id, old.as_ref().map(|old| old.id));
         let new = self.tree_of(&new).await?;
         let mut new = reader(&new)?;
-        let after = query.after.as_deref();
         let (items, more) = match old {
             Some(old) => {
                 let old = self.tree_of(&old).await?;
-                compare(&mut reader(&old)?, &mut new, after, query.limit)?
+                compare(&mut reader(&old)?, &mut new, query.skip, query.limit)?
             }
-            None => compare(&mut Nothing, &mut new, after, query.limit)?,
+            None => compare(&mut Nothing, &mut new, query.skip, query.limit)?,
         };
-        let next = if more { items.last().map(|last| last.path.clone()) } else { None };
+        let next = more.then(|| query.skip + items.len() as u64);
         Ok(Diff { snapshot, against, list: List { items, next } })
     }
 
@@ -120,8 +116,8 @@ fn reader(
 fn compare(
     old: &mut impl Entries,
     new: &mut impl Entries,
-    after: Option<&[u8]>,
+    skip: u64,
     limit: usize,
 ) -> Result<(Vec<Difference>, bool)> {
-    Ok(differences(old, new, after, limit).map_err(corrupt)?)
+    Ok(differences(old, new, skip, limit).map_err(corrupt)?)
 }
