@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::command::{
-    attach, auth, build, config_ssh, dev, doctor, history, later, print, serve, session, snapshot, ssh, template, token,
+    attach, auth, build, config_ssh, dev, doctor, history, later, print, serve, session, snapshot, ssh,
+    template, token,
 };
 use crate::context::Context;
 use crate::exit::Outcome;
