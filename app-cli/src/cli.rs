@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::command::{
-    attach, auth, build, config_ssh, dev, doctor, history, later, print, serve, session, snapshot, ssh,
-    template, token,
+    attach, auth, build, config_ssh, dev, doctor, history, later, open, port_forward, print, serve, session,
+    snapshot, ssh, template, token,
 };
 use crate::context::Context;
 use crate::exit::Outcome;
@@ -90,6 +90,10 @@ enum Command {
     Snapshot(snapshot::Snapshot),
     /// Who did what.
     Audit(PageArgs),
+    /// Open a port of a session in a browser.
+    Open(open::Open),
+    /// Bring ports of a session to this machine.
+    PortForward(port_forward::PortForward),
     /// Open a shell in a session, or run OpenSSH with it.
     Ssh(ssh::Ssh),
     /// Carry an SSH stream; OpenSSH calls this.
@@ -157,6 +161,8 @@ impl Command {
             Self::Session(command) => session::run(context, command).await,
             Self::Snapshot(command) => snapshot::run(context, command).await,
             Self::Audit(args) => history::audit(context, args).await,
+            Self::Open(args) => open::run(context, args).await,
+            Self::PortForward(args) => port_forward::run(context, args).await,
             Self::Ssh(args) => ssh::run(context, args).await,
             Self::Attach(args) => attach::run(context, args).await,
             Self::SshProxy(args) => ssh::proxy(context, args).await,

@@ -23,12 +23,6 @@ pub enum Later {
     /// Copy files to and from a session (not supported yet).
     #[command(hide = true)]
     Cp(Anything),
-    /// Bring a port of a session to this machine (not supported yet).
-    #[command(hide = true)]
-    PortForward(Anything),
-    /// Open a preview (not supported yet).
-    #[command(hide = true)]
-    Open(Anything),
     /// Open the dashboard (not supported yet).
     #[command(hide = true)]
     Dashboard(Anything),
@@ -61,8 +55,6 @@ pub fn run(command: &Later) -> Outcome {
         Later::Usage(_) => ("usage", "See `flare session list`."),
         Later::Secret(_) => ("secret", "Put values into `[env]` of flare.toml where they are no secrets."),
         Later::Cp(_) => ("cp", "Use `flare config-ssh` once, then `scp FILE NAME.flare:`."),
-        Later::PortForward(_) => ("port-forward", "Use `flare ssh SESSION -- -N -L 3000:localhost:3000`."),
-        Later::Open(_) => ("open", "Use `flare ssh SESSION -- -N -L 3000:localhost:3000` and a browser."),
         Later::Dashboard(_) => ("dashboard", "Open the server's URL in a browser: it shows the first steps."),
         Later::Export(_) | Later::Import(_) => {
             ("export and import", "Use `scp` or `rsync` by `flare config-ssh`.")

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use burstflare_adapters_local::sandbox::Fallback;
-use burstflare_app_edge::{EdgeConfig, Origin, router};
+use burstflare_app_edge::{EdgeConfig, Origin, PreviewDomain, router};
 use burstflare_core::Registration;
 use burstflare_ports::secret::Secret;
 use clap::{Args, ValueEnum};
@@ -23,6 +23,10 @@ pub struct Serve {
     /// The URL that people use: what a proxy in front of this server answers as.
     #[arg(long, value_name = "URL", value_parser = Origin::parse)]
     origin: Origin,
+    /// Below it live previews, each on a host of its own: a wildcard name of another registrable domain, which the proxy
+    /// in front has to answer as well. Without it there are none.
+    #[arg(long, value_name = "DOMAIN")]
+    preview_domain: Option<PreviewDomain>,
     /// Where to listen.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8787")]
     listen: SocketAddr,
@@ -59,7 +63,9 @@ pub fn serve(context: &Context, args: &Serve) -> Outcome {
         if !args.origin.is_https() {
             context.output.warn(&format!("{url} is not encrypted: put a proxy with a certificate in front of this server."));
         }
-        let config = EdgeConfig::serve(listeners.port(), args.origin.clone());
+        let mut config = EdgeConfig::serve(listeners.port(), args.origin.clone());
+        let domain = args.preview_domain.clone().map(|domain| domain.apart_from(&args.origin));
+        config.previews = domain.transpose().map_err(|error| Failure::usage(error.to_string()))?;
         let registration = match args.registration {
             Admission::Invite => Registration::Invite,
             Admission::Closed => Registration::Closed,

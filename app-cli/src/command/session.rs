@@ -5,7 +5,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::client::{Call, Client};
-use crate::command::exec;
+use crate::command::{exec, ports};
 use crate::context::Context;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::page::{self, PageArgs};
@@ -64,6 +64,8 @@ pub enum Session {
     Restart(Steer),
     /// Remove one, with its files and snapshots.
     Delete(Steer),
+    /// Show its ports, or say who may look at one.
+    Ports(ports::Ports),
     /// Run a command in it, without a terminal.
     Exec(exec::Exec),
 }
@@ -128,6 +130,7 @@ pub async fn run(context: &Context, command: Session) -> Outcome {
             bring_up(context, &client, document, !steer.wait.no_wait, least).await
         }
         Session::Delete(steer) => delete(context, &steer).await,
+        Session::Ports(args) => ports::run(context, args).await,
         Session::Exec(args) => exec::run(context, args).await,
     }
 }
