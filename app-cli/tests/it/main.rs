@@ -19,6 +19,7 @@ mod ide;
 mod kill_loop;
 mod lifecycle;
 mod offline;
+mod preview;
 mod reference;
 mod rsync;
 mod six_lines;

@@ -9,7 +9,7 @@ use tower::ServiceExt as _;
 use crate::support::{Call, World, call};
 
 /// Reads the stream until it holds the text.
-async fn read_until(
+pub(crate) async fn read_until(
     world: &World,
     listen: Call,
     wanted: &str,

@@ -11,6 +11,7 @@ mod input;
 mod machine;
 mod page;
 mod permission;
+mod preview;
 mod site;
 mod stay;
 mod support;

@@ -174,10 +174,6 @@ fn read(reader: &mut Reader<'_>, root: &DeTable<'_>, limits: &ManifestLimits) ->
         ));
     }
     let ports = ports::read(reader, table.get("ports"), limits);
-    if !ports.is_empty() {
-        not_supported_yet
-            .push("`ports` are kept and have no effect yet: there are no previews of ports.".to_owned());
-    }
     VersionSpec {
         base: base.unwrap_or_else(|| DEFAULT_BASE.to_owned()),
         setup: steps::read_setup(reader, table.get("setup"), limits),
