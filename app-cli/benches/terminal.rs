@@ -15,6 +15,9 @@ use tokio_tungstenite::tungstenite::{Message, WebSocket, client};
 use crate::client::Client;
 use crate::stats::Times;
 
+/// A program that answers every key itself, as shells do: the kernel's own echo would come before it.
+const PROGRAM: [&str; 3] = ["/bin/sh", "-c", "stty raw -echo; printf ready; exec cat"];
+
 /// Measures and prints.
 pub(crate) fn run(client: &mut Client, template: &str, count: u64) {
     let bare = Times::of(bare(count).into_iter());
@@ -29,7 +32,7 @@ pub(crate) fn run(client: &mut Client, template: &str, count: u64) {
 
 fn ours(client: &mut Client, session: &str, count: u64) -> Vec<Duration> {
     let path = format!("/api/v1/sessions/{session}/terminals");
-    let made = client.json("POST", &path, &json!({ "argv": ["/bin/cat"] }));
+    let made = client.json("POST", &path, &json!({ "argv": PROGRAM }));
     let attached =
         client.json("POST", &format!("/api/v1/sessions/{session}/attach"), &json!({ "purpose": "terminal" }));
     let stream = TcpStream::connect(("127.0.0.1", client.port())).unwrap();
@@ -45,18 +48,34 @@ fn ours(client: &mut Client, session: &str, count: u64) -> Vec<Duration> {
     let hello = Hello { protocol: VIEW_PROTOCOL, size: None, scrollback: 0, viewer: None, read_only: false };
     let hello = serde_json::to_string(&FromViewer::Hello(hello)).unwrap();
     socket.send(Message::Text(hello.into())).unwrap();
-    // Welcome, the announcement of the screen, the screen.
-    while !matches!(socket.read().unwrap(), Message::Binary(_)) {}
-    let times = (0..count).map(|_| echo(&mut socket)).collect();
+    let mut shown = Vec::new();
+    while !shown.windows(5).any(|text| text == b"ready") {
+        shown.extend(output(&mut socket));
+    }
+    let times = (0..count).map(|number| echo(&mut socket, key(number))).collect();
     client.json("DELETE", &format!("{path}/{}", made["id"]), &serde_json::Value::Null);
     times
 }
 
-fn echo(socket: &mut WebSocket<TcpStream>) -> Duration {
+fn key(number: u64) -> u8 {
+    b'a' + u8::try_from(number % 26).unwrap()
+}
+
+fn echo(socket: &mut WebSocket<TcpStream>, key: u8) -> Duration {
     let begun = Instant::now();
-    socket.send(Message::Binary(b"x".as_slice().into())).unwrap();
-    while !matches!(socket.read().unwrap(), Message::Binary(_)) {}
-    begun.elapsed()
+    socket.send(Message::Binary(vec![key].into())).unwrap();
+    let answer = output(socket);
+    let took = begun.elapsed();
+    assert_eq!(answer, [key], "the echo of this key and nothing else");
+    took
+}
+
+fn output(socket: &mut WebSocket<TcpStream>) -> Vec<u8> {
+    loop {
+        if let Message::Binary(bytes) = socket.read().unwrap() {
+            return bytes.to_vec();
+        }
+    }
 }
 
 fn bare(count: u64) -> Vec<Duration> {
@@ -64,20 +83,35 @@ fn bare(count: u64) -> Vec<Duration> {
     let master = rustix::pty::openpt(flags).unwrap();
     rustix::pty::unlockpt(&master).unwrap();
     let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags).unwrap();
-    let mut command = std::process::Command::new("/bin/cat");
+    let mut command = std::process::Command::new(PROGRAM[0]);
+    command.args(&PROGRAM[1..]);
     command.stdin(slave.try_clone().unwrap()).stdout(slave.try_clone().unwrap()).stderr(slave);
-    command.process_group(0);
+    // SAFETY: between fork and exec it only makes system calls.
+    unsafe {
+        command.pre_exec(|| {
+            rustix::process::setsid()?;
+            rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
+            Ok(())
+        });
+    }
     let mut cat = command.spawn().unwrap();
     drop(command);
     let mut screen = File::from(master);
     let mut keyboard = screen.try_clone().unwrap();
     let mut piece = [0; 64];
+    let mut shown = Vec::new();
+    while !shown.windows(5).any(|text| text == b"ready") {
+        let read = screen.read(&mut piece).unwrap();
+        shown.extend_from_slice(&piece[..read]);
+    }
     let times = (0..count)
-        .map(|_| {
+        .map(|number| {
             let begun = Instant::now();
-            keyboard.write_all(b"x").unwrap();
-            assert!(screen.read(&mut piece).unwrap() > 0);
-            begun.elapsed()
+            keyboard.write_all(&[key(number)]).unwrap();
+            let read = screen.read(&mut piece).unwrap();
+            let took = begun.elapsed();
+            assert_eq!(&piece[..read], [key(number)]);
+            took
         })
         .collect();
     cat.kill().unwrap();
