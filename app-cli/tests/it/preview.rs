@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::Value;
 
@@ -104,7 +104,6 @@ impl World {
                 return items;
             }
             assert!(Instant::now() < end, "never so: {list}");
-            std::thread::sleep(Duration::from_millis(50));
         }
     }
 
