@@ -124,7 +124,9 @@ impl ControlPlane {
                     // The attempt before may still be about to store it.
                     let blob = before.blob.clone();
                     change.outbox.push((Effect::DropSnapshot { blob }, now.after(rules::TAKE_DEADLINE)));
-                    self.forget_storing(&before, &mut change).await?;
+                    if self.forget_storing(&before, &mut change).await? {
+                        change.outbox.push((Effect::SweepPacks { lineage: session.lineage }, now));
+                    }
                 }
                 let due_at = if mode == Mode::Quiet { deadline } else { before.due_at };
                 Snapshot { due_at, revision: before.revision + 1, ..before }
@@ -209,14 +211,15 @@ impl ControlPlane {
         }
     }
 
-    /// Adds to the next attempt's beginning that packs which the last one was storing are not its own.
-    async fn forget_storing(&self, before: &Snapshot, change: &mut ChangeSet) -> PortResult<()> {
+    /// Adds to the next attempt's beginning that packs which the last one was storing are not its own; answers whether
+    /// there are any, which nothing names then.
+    async fn forget_storing(&self, before: &Snapshot, change: &mut ChangeSet) -> PortResult<bool> {
         // An attempt stores one pack at a time, and the newest last.
         let page = self.store().packs_of(before.workspace, before.id, None, RETIRED).await?;
         for pack in page.items.iter().filter(|pack| pack.state == PackState::Storing) {
             change.deletes.push(Key::SnapshotPack(before.id, pack.id));
         }
-        Ok(())
+        Ok(!change.deletes.is_empty())
     }
 
     async fn finish_attempt(
@@ -353,6 +356,10 @@ impl ControlPlane {
             let mut change = ChangeSet::new(Family::Workspace(record.workspace));
             change.guards.push(Guard::Revision(Key::Session(session.id), session.revision));
             self.let_go(record, &mut change);
+            // Attempts before this one may have stored what has gone again since.
+            if record.revision > 1 {
+                change.outbox.push((Effect::SweepPacks { lineage: session.lineage }, self.now()));
+            }
             change.puts.push(Put::Session(Session {
                 saved_at: Some(began),
                 revision: session.revision + 1,
