@@ -16,6 +16,7 @@ mod flare;
 mod folder;
 mod full_disk;
 mod ide;
+mod idle;
 mod kill_loop;
 mod lifecycle;
 mod offline;
