@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::command::{
-    attach, auth, build, config_ssh, dev, doctor, history, later, open, port_forward, print, serve, session,
-    snapshot, ssh, template, token,
+    attach, auth, build, config_ssh, dev, doctor, history, later, open, port_forward, print, secret, serve,
+    session, snapshot, ssh, template, token,
 };
 use crate::context::Context;
 use crate::exit::Outcome;
@@ -88,6 +88,9 @@ enum Command {
     /// Kept states of sessions.
     #[command(subcommand)]
     Snapshot(snapshot::Snapshot),
+    /// Values that sessions get and nobody reads again.
+    #[command(subcommand)]
+    Secret(secret::Secret),
     /// Who did what.
     Audit(PageArgs),
     /// Open a port of a session in a browser.
@@ -160,6 +163,7 @@ impl Command {
             Self::Release(command) => history::release(context, command).await,
             Self::Session(command) => session::run(context, command).await,
             Self::Snapshot(command) => snapshot::run(context, command).await,
+            Self::Secret(command) => secret::run(context, command).await,
             Self::Audit(args) => history::audit(context, args).await,
             Self::Open(args) => open::run(context, args).await,
             Self::PortForward(args) => port_forward::run(context, args).await,

@@ -115,8 +115,12 @@ impl Harness {
             entropy: Arc::new(OsEntropy),
             background: background.clone(),
         };
-        let config =
-            Config { registration: parts.registration, master_key: Secret::new([7; 32]), plan: parts.plan };
+        let config = Config {
+            registration: parts.registration,
+            master_key: Secret::new([7; 32]),
+            earlier_master_keys: Vec::new(),
+            plan: parts.plan,
+        };
         let plane = ControlPlane::new(ports, config);
         // Who calls back is made first and given its counterpart now.
         actors.run(Arc::new(plane.clone()));

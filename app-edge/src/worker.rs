@@ -84,6 +84,16 @@ fn ports(database: D1) -> Ports {
     }
 }
 
+/// Master keys of before, in base64 with commas between.
+fn earlier(env: &Env) -> worker::Result<Vec<Secret<[u8; 32]>>> {
+    let Ok(keys) = env.secret("FLARE_EARLIER_MASTER_KEYS") else { return Ok(Vec::new()) };
+    let keys = keys.to_string();
+    let read =
+        |key: &str| STANDARD.decode(key.trim()).ok().and_then(|bytes| bytes.try_into().ok()).map(Secret::new);
+    let keys: Option<Vec<_>> = keys.split(',').filter(|key| !key.trim().is_empty()).map(read).collect();
+    keys.ok_or_else(|| refused("FLARE_EARLIER_MASTER_KEYS"))
+}
+
 fn config(env: &Env) -> worker::Result<Config> {
     let key = env.secret("FLARE_MASTER_KEY").map_err(|_| refused("FLARE_MASTER_KEY"))?.to_string();
     let key = STANDARD.decode(key.trim()).ok().and_then(|bytes| bytes.try_into().ok());
@@ -95,6 +105,7 @@ fn config(env: &Env) -> worker::Result<Config> {
             Some(_) => return Err(refused("FLARE_REGISTRATION")),
         },
         master_key: Secret::new(key.ok_or_else(|| refused("FLARE_MASTER_KEY"))?),
+        earlier_master_keys: earlier(env)?,
         plan: variable(env, "FLARE_PLAN").unwrap_or_else(|| plan::STANDARD.name.to_owned()),
     })
 }

@@ -12,7 +12,7 @@ use burstflare_ports::record::{
     ReleaseCause, Role, Scope, SecretHash, SessionKeys, SessionState, Sharing, SnapshotKind, SnapshotState,
     StopCause, TicketPurpose, TokenKind, VersionSpec, VersionState, Visibility,
 };
-use burstflare_ports::text::{DisplayName, Email, Label, Slug};
+use burstflare_ports::text::{DisplayName, Email, Label, Slug, VariableName};
 use burstflare_ports::time::Timestamp;
 
 use crate::database::{Row, Value};
@@ -86,7 +86,7 @@ macro_rules! text_columns {
         }
     )+};
 }
-text_columns!(String, Slug, Email, Label, DisplayName, BlobKey, SecretHash);
+text_columns!(String, Slug, Email, Label, DisplayName, BlobKey, SecretHash, VariableName);
 
 macro_rules! named_columns {
     ($($kind:ty),+ $(,)?) => {$(

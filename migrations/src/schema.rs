@@ -41,6 +41,7 @@ pub const SHARED: &[Migration] = migrations![
     "0014_snapshot_details",
     "0015_session_lineage",
     "0016_session_sleep",
+    "0017_secrets",
     "0020_previews",
 ];
 

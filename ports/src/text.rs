@@ -114,6 +114,18 @@ text_type!(
     |text| text.trim().to_owned()
 );
 
+text_type!(
+    /// Name of an environment variable: 1 to 128 of `A-Z a-z 0-9 _`, not beginning with a digit.
+    VariableName,
+    "a variable's name is 1 to 128 of A-Z, a-z, 0-9 and _, and does not begin with a digit",
+    |text| {
+        (1..=128).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+            && !text.starts_with(|first: char| first.is_ascii_digit())
+    },
+    str::to_owned
+);
+
 #[cfg(test)]
 mod tests {
     use super::*;

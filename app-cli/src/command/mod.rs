@@ -13,6 +13,7 @@ pub mod open;
 pub mod port_forward;
 pub mod ports;
 pub mod print;
+pub mod secret;
 pub mod serve;
 pub mod server;
 pub mod session;

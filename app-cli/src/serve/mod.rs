@@ -8,7 +8,7 @@ mod status;
 mod wiring;
 
 pub use egress::upstream;
-pub use key::master_key;
+pub use key::{earlier_master_keys, master_key};
 pub use lines::next_lines;
 pub use listen::{Listeners, loopback};
 pub use status::Status;

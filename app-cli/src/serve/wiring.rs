@@ -19,7 +19,7 @@ use burstflare_core::{Config, ControlPlane, Ports, Registration};
 use burstflare_ports::clock::Clock;
 use burstflare_ports::error::PortError;
 
-use super::{Status, failure, master_key};
+use super::{Status, earlier_master_keys, failure, master_key};
 use crate::exit::Failure;
 
 /// Between two looks at everything that is on its way somewhere.
@@ -65,6 +65,7 @@ impl Plant {
         let port = |error: PortError| failure(&error);
         let folder = DataFolder::open(&options.data_dir).map_err(port)?;
         let master_key = master_key(folder.path())?;
+        let earlier_master_keys = earlier_master_keys(folder.path())?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let database = SqliteDatabase::open(&folder, clock.now()).await.map_err(port)?;
         let blobs = Arc::new(FsBlobs::open(folder.path().join("blobs")).map_err(port)?);
@@ -90,7 +91,12 @@ impl Plant {
             entropy: Arc::new(OsEntropy),
             background: background.clone(),
         };
-        let config = Config { registration: options.registration, master_key, plan: options.plan.to_owned() };
+        let config = Config {
+            registration: options.registration,
+            master_key,
+            earlier_master_keys,
+            plan: options.plan.to_owned(),
+        };
         let plane = ControlPlane::new(ports, config);
         let data_dir = options.data_dir;
         Ok(Self { plane, runtime, database, queue, workflows, actors, background, data_dir })

@@ -112,7 +112,14 @@ impl Place {
 
     /// A server with these words behind `dev`.
     pub(crate) fn server_with(&self, words: &[&str]) -> Server {
-        Server::start(self, words)
+        Server::start(self, words, Stdio::inherit())
+    }
+
+    /// A server whose remarks go to the file `server.log`.
+    pub(crate) fn server_with_log(&self) -> Server {
+        let log =
+            fs::OpenOptions::new().create(true).append(true).open(self.path("server.log")).expect("a file");
+        Server::start(self, &["--port", "0"], log.into())
     }
 }
 
@@ -158,7 +165,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    fn start(place: &Place, words: &[&str]) -> Self {
+    fn start(place: &Place, words: &[&str], remarks: Stdio) -> Self {
         let data = place.path("data");
         let mut child = place
             .command(EXE)
@@ -166,6 +173,7 @@ impl Server {
             .arg(&data)
             .args(words)
             .stdout(Stdio::piped())
+            .stderr(remarks)
             .spawn()
             .expect("starts");
         let out = BufReader::new(child.stdout.take().expect("a pipe"));

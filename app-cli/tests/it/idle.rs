@@ -80,7 +80,10 @@ fn typing_keeps_it_awake_and_so_does_a_marked_job() {
     for _ in 0..30 {
         let input = connection.stdin.as_mut().expect("a pipe");
         input.write_all(b"y").expect("typed");
-        std::thread::sleep(Duration::from_secs(1));
+        let next = Instant::now() + Duration::from_secs(1);
+        while Instant::now() < next {
+            std::thread::park_timeout(Duration::from_millis(100));
+        }
     }
     let state = || place.flare(["session", "show", "s", "--json"]).ok().json();
     let shown = state();

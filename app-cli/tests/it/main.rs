@@ -23,6 +23,7 @@ mod offline;
 mod preview;
 mod reference;
 mod rsync;
+mod secret;
 mod six_lines;
 mod snapshots;
 mod ssh;

@@ -15,6 +15,7 @@ mod port;
 mod problem;
 mod release;
 pub mod schema;
+mod secret;
 mod server;
 mod session;
 mod snapshot;
@@ -36,6 +37,7 @@ pub use page::{ListQuery, Page};
 pub use port::{Port, PortList, PortVisibility, SetPortRequest};
 pub use problem::{Failure, Problem, Warning};
 pub use release::{PromoteRequest, Release};
+pub use secret::{Secret, SetSecret};
 pub use server::{Health, Probe, Ready, Runtime, Server};
 pub use session::{Awake, ChangeSession, CreateSession, Idle, RestartRequest, Session};
 pub use snapshot::{

@@ -12,6 +12,7 @@ mod page;
 mod planned;
 mod port;
 mod release;
+mod secret;
 mod session;
 mod snapshot;
 mod template;
@@ -44,6 +45,7 @@ pub(crate) fn table() -> Table {
         .with(file::table)
         .with(port::table)
         .with(snapshot::table)
+        .with(secret::table)
         .with(event::table)
         .with(audit::table)
 }

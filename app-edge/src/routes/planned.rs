@@ -5,10 +5,9 @@ use crate::problem::Refusal;
 use crate::state::EdgeState;
 
 /// What is planned and not there yet. Each answers 501 `not_supported`.
-const PLANNED: [(MethodFilter, &str); 20] = {
+const PLANNED: [(MethodFilter, &str); 16] = {
     const GET: MethodFilter = MethodFilter::GET;
     const POST: MethodFilter = MethodFilter::POST;
-    const PUT: MethodFilter = MethodFilter::PUT;
     const PATCH: MethodFilter = MethodFilter::PATCH;
     const DELETE: MethodFilter = MethodFilter::DELETE;
     [
@@ -17,10 +16,6 @@ const PLANNED: [(MethodFilter, &str); 20] = {
         (DELETE, "/api/v1/members/{member}"),
         (DELETE, "/api/v1/invites/{invite}"),
         (POST, "/api/v1/invites/accept"),
-        (GET, "/api/v1/secrets"),
-        (GET, "/api/v1/secrets/{secret}"),
-        (PUT, "/api/v1/secrets/{secret}"),
-        (DELETE, "/api/v1/secrets/{secret}"),
         (PATCH, "/api/v1/templates/{template}"),
         (DELETE, "/api/v1/templates/{template}"),
         (GET, "/api/v1/sessions/{session}/events"),

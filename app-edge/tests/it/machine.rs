@@ -24,9 +24,16 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 #[derive(Default)]
 pub(crate) struct Scripted {
     lives: Mutex<HashMap<MachineKey, MachineStatus>>,
+    /// What machines were told of secrets.
+    told: Mutex<Vec<serde_json::Value>>,
 }
 
 impl Scripted {
+    /// What machines were told of secrets, in order.
+    pub(crate) fn told(&self) -> Vec<serde_json::Value> {
+        self.told.lock().expect("no panic").clone()
+    }
+
     fn change(&self, machine: MachineKey, change: impl FnOnce(&mut MachineStatus)) {
         if let Some(status) = self.lives.lock().expect("no panic").get_mut(&machine) {
             change(status);
@@ -110,6 +117,12 @@ impl AgentLink for Scripted {
             ("PUT", "/v1/bundle" | "/v1/tree") => {
                 body.into_stream().try_for_each(|_| async { Ok(()) }).await?;
                 json(&summary(b""))
+            }
+            ("PUT", "/v1/secrets") => {
+                let bytes = body.collect(16 << 20, "agent").await?;
+                let told = serde_json::from_slice(&bytes).expect("JSON");
+                self.told.lock().expect("no panic").push(told);
+                Response::new(Body::empty())
             }
             ("POST", "/v1/exec") => {
                 Response::new(Body::Full(Bytes::from_static(b"{\"stdout\":\"ok\\n\"}\n{\"exit\":0}\n")))

@@ -12,6 +12,7 @@ mod machine;
 mod page;
 mod permission;
 mod preview;
+mod secret;
 mod site;
 mod stay;
 mod support;

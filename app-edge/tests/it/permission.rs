@@ -73,6 +73,12 @@ impl Cast {
                 self.world.send(call("POST", "/api/v1/tokens").token(&token).json(&wish)).await.expect(201);
             path = path.replace("{token}", &text(&made["id"]));
         }
+        if path.contains("{secret}") {
+            let name = self.name();
+            path = path.replace("{secret}", &name);
+            let made = call("PUT", &path).token(owner).json(&json!({ "value": "x" }));
+            self.world.send(made).await.expect(200);
+        }
         path = path.replace("{workspace}", &self.workspace);
         if path.contains("{build}") {
             let list = self.world.send(call("GET", "/api/v1/builds").token(owner)).await.expect(200);
@@ -98,6 +104,7 @@ impl Cast {
 
     fn body(&self, path: &str) -> Value {
         match path {
+            "/api/v1/secrets/{secret}" => json!({ "value": "y" }),
             "/api/v1/templates" => json!({ "name": self.name() }),
             "/api/v1/sessions" => json!({ "name": self.name(), "template": self.template }),
             "/api/v1/tokens" => json!({ "name": "x", "scopes": ["read"] }),

@@ -37,7 +37,8 @@ async fn a_foreign_id_is_answered_like_one_that_does_not_exist() {
     let mut compared = 0;
     for endpoint in endpoints() {
         let Access::Bearer(_) = endpoint.access else { continue };
-        if !endpoint.path.contains('{') {
+        // Secrets are named, and the same name is somebody else's in another workspace: a test of their own.
+        if !endpoint.path.contains('{') || endpoint.path.contains("{secret}") {
             continue;
         }
         let mut answers = Vec::new();

@@ -34,6 +34,7 @@ const CAPABILITIES: &[&str] = &[
     capability::ACTIVITY,
     capability::FILES,
     capability::PORTS,
+    capability::SECRETS,
     capability::SNAPSHOTS,
     capability::TERMINALS,
 ];

@@ -19,6 +19,7 @@ mod process;
 mod pty;
 mod reaper;
 mod reply;
+mod secrets;
 mod server;
 mod sftp;
 mod shutdown;

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use burstflare_ports::wire::Boot;
 use rustix::process::{Resource, Rlimit};
+
+use crate::secrets::Given;
 
 /// Behind the folders of the boot message.
 const STANDARD_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -19,6 +21,8 @@ pub(crate) struct Surroundings {
     /// The user's shell.
     pub(crate) shell: &'static str,
     open_files: Rlimit,
+    /// Values that it gets besides.
+    pub(crate) secrets: Given,
 }
 
 /// What the process is attached to.
@@ -59,7 +63,14 @@ impl Surroundings {
         set("USER", "flare");
         set("LOGNAME", "flare");
         set("SHELL", shell);
-        Self { env, cwd: boot.roots.first().cloned().unwrap_or_else(|| "/".into()), shell, open_files }
+        let secrets = Given::new(PathBuf::from(&boot.run));
+        Self {
+            secrets,
+            env,
+            cwd: boot.roots.first().cloned().unwrap_or_else(|| "/".into()),
+            shell,
+            open_files,
+        }
     }
 
     /// Where shells, commands and file transfers begin.
@@ -77,7 +88,9 @@ impl Surroundings {
     ) -> Command {
         let mut command = Command::new(program);
         let cwd = cwd.unwrap_or_else(|| self.cwd());
-        command.env_clear().envs(&self.env).envs(env).current_dir(cwd);
+        command.env_clear().envs(&self.env);
+        self.secrets.put_into(&mut command);
+        command.envs(env).current_dir(cwd);
         let open_files = self.open_files;
         // SAFETY: the closure runs between fork and exec and only makes system calls; it allocates nothing and
         // takes no lock.

@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 
 use crate::agent::Agent;
 use crate::reply::{self, Refused, Reply, settle};
-use crate::{activity, bundle, exec, files, hooks, port, shutdown, snapshot, ssh, terminal, tree};
+use crate::{activity, bundle, exec, files, hooks, port, secrets, shutdown, snapshot, ssh, terminal, tree};
 
 /// Connections at a time; more wait in the socket's queue.
 const CONNECTIONS: usize = 256;
@@ -139,6 +139,7 @@ async fn call(agent: &Arc<Agent>, mut request: Request<Incoming>) -> Result<Repl
                 _ => Err(Refused::unknown_call(UNKNOWN_CALL_MESSAGE)),
             }
         }
+        (&Method::PUT, "/v1/secrets") => secrets::receive(agent, request.into_body()).await,
         (&Method::POST, "/v1/hooks/start") => hooks::start(agent),
         (&Method::POST, "/v1/quiesce") => shutdown::quiesce(agent, request.into_body()).await,
         (&Method::POST, "/v1/shutdown") => shutdown::shutdown(agent, request.into_body()).await,

@@ -11,6 +11,7 @@ pub mod plan;
 pub mod preview;
 pub mod release;
 pub mod seal;
+pub mod secret;
 pub mod session;
 pub mod snapshot;
 pub mod ssh_key;

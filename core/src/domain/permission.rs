@@ -23,13 +23,15 @@ pub enum Action {
     AuditRead,
     /// Invite, change and remove members.
     MemberManage,
+    /// Set, list and delete secrets.
+    SecretManage,
     /// Change or delete the workspace.
     WorkspaceManage,
 }
 
 impl Action {
     /// All actions, for tests and documents.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Read,
         Self::TemplateManage,
         Self::SessionCreate,
@@ -39,6 +41,7 @@ impl Action {
         Self::TokenManage,
         Self::AuditRead,
         Self::MemberManage,
+        Self::SecretManage,
         Self::WorkspaceManage,
     ];
 
@@ -78,7 +81,7 @@ pub enum Relation {
 }
 
 /// The table: a row an action, a column a role (viewer, member, admin, owner).
-const TABLE: [(Action, [Reach; 4]); 10] = {
+const TABLE: [(Action, [Reach; 4]); 11] = {
     use Reach::{Any, Never, Own, Shared};
     [
         (Action::Read, [Any, Any, Any, Any]),
@@ -91,6 +94,7 @@ const TABLE: [(Action, [Reach; 4]); 10] = {
         (Action::TokenManage, [Own, Own, Own, Own]),
         (Action::AuditRead, [Never, Never, Any, Any]),
         (Action::MemberManage, [Never, Never, Any, Any]),
+        (Action::SecretManage, [Never, Never, Any, Any]),
         (Action::WorkspaceManage, [Never, Never, Never, Any]),
     ]
 };

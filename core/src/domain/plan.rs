@@ -31,6 +31,8 @@ pub struct Plan {
     pub snapshot: u64,
     /// How long one setup step may take.
     pub step: Duration,
+    /// Secrets; at most a page of a list.
+    pub secrets: u64,
     /// The longest idle time before a session sleeps; none where it may stay awake for good.
     pub idle: Option<Duration>,
 }
@@ -60,6 +62,7 @@ pub const LOCAL: Plan = Plan {
     autosave: Some(Duration::from_secs(10 * 60)),
     snapshot: 64 * GIB,
     step: Duration::from_secs(3600),
+    secrets: 100,
     idle: None,
 };
 
@@ -81,6 +84,7 @@ pub const STANDARD: Plan = Plan {
     autosave: Some(Duration::from_secs(10 * 60)),
     snapshot: 16 * GIB,
     step: Duration::from_secs(1800),
+    secrets: 100,
     idle: Some(Duration::from_secs(24 * 3600)),
 };
 
@@ -102,6 +106,7 @@ pub const TINY: Plan = Plan {
     autosave: Some(Duration::from_secs(10 * 60)),
     snapshot: 64 * MIB,
     step: Duration::from_secs(60),
+    secrets: 2,
     idle: Some(Duration::from_secs(3600)),
 };
 

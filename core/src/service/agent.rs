@@ -9,8 +9,8 @@ use burstflare_ports::wire::frame::Decoder;
 use burstflare_ports::wire::port::OpenPorts;
 use burstflare_ports::wire::tree::Summary;
 use burstflare_ports::wire::{
-    Activity, ExecRequest, OLDEST_PROTOCOL, PROTOCOL, Quiesce, Ready, Refusal, Shutdown, UNKNOWN_CALL,
-    UNKNOWN_CALL_MESSAGE,
+    Activity, ExecRequest, OLDEST_PROTOCOL, PROTOCOL, Quiesce, Ready, Refusal, Secrets, Shutdown,
+    UNKNOWN_CALL, UNKNOWN_CALL_MESSAGE,
 };
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
@@ -111,6 +111,16 @@ impl ControlPlane {
     /// Runs `on_start`, in the background.
     pub(super) async fn agent_on_start(&self, target: &AgentTarget) -> PortResult<()> {
         self.agent_done(target, call(Method::POST, "/v1/hooks/start", Body::empty())?, QUICK).await
+    }
+
+    /// Tells the workspace's secrets.
+    pub(super) async fn agent_secrets(
+        &self,
+        target: &AgentTarget,
+        secrets: &Secrets,
+        deadline: Duration,
+    ) -> PortResult<()> {
+        self.agent_done(target, with_json(Method::PUT, "/v1/secrets", secrets)?, deadline).await
     }
 
     /// When the user was last active, as the agent judges it.

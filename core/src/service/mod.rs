@@ -21,6 +21,7 @@ mod port_watch;
 mod preview;
 mod reconcile;
 mod release;
+mod secret;
 mod session;
 mod session_actor;
 mod session_fork;
@@ -141,6 +142,8 @@ pub struct Config {
     pub registration: Registration,
     /// Seals secrets at rest.
     pub master_key: Secret<[u8; 32]>,
+    /// Master keys of before, the newest first: what they sealed is opened, and data keys are sealed anew.
+    pub earlier_master_keys: Vec<Secret<[u8; 32]>>,
     /// Plan of new workspaces.
     pub plan: String,
 }
@@ -168,7 +171,7 @@ impl ControlPlane {
     /// Wires the use cases to ports.
     #[must_use]
     pub fn new(ports: Ports, config: Config) -> Self {
-        let sealer = Sealer::new(config.master_key.clone());
+        let sealer = Sealer::new(config.master_key.clone()).after(config.earlier_master_keys.clone());
         Self {
             inner: Arc::new(Inner {
                 ports,
@@ -269,7 +272,8 @@ impl ControlPlane {
 }
 
 const fn is_race(guard: &burstflare_ports::store::Guard) -> bool {
-    matches!(guard, burstflare_ports::store::Guard::Revision(..))
+    use burstflare_ports::store::{Guard, Key, Unique};
+    matches!(guard, Guard::Revision(..) | Guard::Absent(Key::SecretKey) | Guard::Free(Unique::SecretName(_)))
 }
 
 /// What a failed guard means to the caller, where no use case says it better.
@@ -300,9 +304,10 @@ fn refusal(error: CommitError) -> Error {
                 Unique::Email(_) | Unique::FirstUser => {
                     ("email_taken", "That address has an account already.")
                 }
-                Unique::WorkspaceName(_) | Unique::TemplateName(_) | Unique::SessionName(_) => {
-                    ("name_taken", "That name is taken.")
-                }
+                Unique::WorkspaceName(_)
+                | Unique::TemplateName(_)
+                | Unique::SessionName(_)
+                | Unique::SecretName(_) => ("name_taken", "That name is taken."),
                 Unique::VersionLabel(..) => ("label_taken", "The template has a version with that label."),
                 Unique::PendingSnapshot(_) => {
                     return Error::conflict(

@@ -110,6 +110,7 @@ impl ControlPlane {
             Effect::DeleteBlob { blob } => self.ports().blobs.delete(blob).await,
             Effect::DropSnapshot { blob } => self.drop_snapshot_blob(workspace, blob).await,
             Effect::SweepPacks { lineage } => self.sweep_lineage(workspace, *lineage).await.map(drop),
+            Effect::PushSecrets { .. } => self.push_secrets(workspace).await,
             Effect::DestroyMachine { owner, epoch } => match owner.parse() {
                 Ok(owner) => {
                     match self.ports().runtime.destroy(MachineKey { workspace, owner }, *epoch).await {

@@ -75,6 +75,7 @@ impl ControlPlane {
         self.reconcile_machines(&mut report).await?;
         report.swept = self.store().sweep_expired(self.now().before(KEEP_EXPIRED), PAGE_LIMIT).await?;
         report.snapshots = self.reconcile_snapshots().await?;
+        self.wrap_anew().await?;
         report.packs = self.sweep_condemned().await?;
         report.backlog = self.store().backlog().await?;
         report.stuck = self.stuck().await?;

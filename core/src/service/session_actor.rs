@@ -217,6 +217,7 @@ impl ControlPlane {
             }
             runtime.seal(target.machine, session.epoch).await?;
         }
+        self.deliver_secrets(session, &target).await?;
         self.agent_on_start(&target).await
     }
 

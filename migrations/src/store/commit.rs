@@ -2,8 +2,8 @@
 
 use burstflare_ports::error::PortResult;
 use burstflare_ports::record::{
-    Build, Grant, Membership, Pack, PortSetting, Release, Session, SignIn, Snapshot, SnapshotPack, Template,
-    Ticket, Token, User, Version, Workspace,
+    Build, Grant, Membership, Pack, PortSetting, Release, SecretEntry, SecretKey, Session, SignIn, Snapshot,
+    SnapshotPack, Template, Ticket, Token, User, Version, Workspace,
 };
 use burstflare_ports::store::{ChangeSet, Counter, Family, Key, Put, SingleUse, Spend};
 
@@ -77,6 +77,8 @@ fn put_statement(put: &Put) -> PortResult<Statement> {
         Put::Snapshot(record) => written(record, updates),
         Put::Pack(record) => written(record, updates),
         Put::SnapshotPack(record) => written(record, updates),
+        Put::SecretKey(record) => written(record, updates),
+        Put::Secret(record) => written(record, updates),
         Put::SharedPacks(shared) => {
             Ok(Statement::new(PACKS_SHARE, params![shared.to, shared.workspace, shared.from]))
         }
@@ -121,6 +123,8 @@ fn delete_statements(family: Family, key: Key, batch: &mut Vec<Statement>) -> Po
         Key::Snapshot(_) => Snapshot::DELETE,
         Key::Pack(_) => Pack::DELETE,
         Key::SnapshotPack(..) => SnapshotPack::DELETE,
+        Key::SecretKey => SecretKey::DELETE,
+        Key::Secret(_) => SecretEntry::DELETE,
     };
     batch.push(Statement::new(sql, key_params(family, key)?));
     Ok(())

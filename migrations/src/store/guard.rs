@@ -3,8 +3,8 @@
 use burstflare_ports::error::{ErrorKind, PortError, PortResult};
 use burstflare_ports::id::Id;
 use burstflare_ports::record::{
-    Build, Grant, Membership, Pack, PortSetting, Release, Session, SignIn, Snapshot, SnapshotPack, Template,
-    Ticket, Token, User, Version, Workspace,
+    Build, Grant, Membership, Pack, PortSetting, Release, SecretEntry, SecretKey, Session, SignIn, Snapshot,
+    SnapshotPack, Template, Ticket, Token, User, Version, Workspace,
 };
 use burstflare_ports::store::{ChangeSet, CommitError, Counter, Family, Guard, Key, SingleUse, Unique};
 
@@ -12,8 +12,9 @@ use super::params;
 use crate::column::{Column, MAX_INTEGER};
 use crate::database::{Statement, Value};
 use crate::table::{
-    ANY_USER, COUNTER_BELOW, EMAIL_TAKEN, GRANT_UNSPENT, PACKS_NAMED, SESSION_NAME_TAKEN, SNAPSHOT_PACKED,
-    SNAPSHOT_PENDS, Stored, TEMPLATE_NAME_TAKEN, TICKET_UNSPENT, VERSION_LABEL_TAKEN, WORKSPACE_NAME_TAKEN,
+    ANY_USER, COUNTER_BELOW, EMAIL_TAKEN, GRANT_UNSPENT, PACKS_NAMED, SECRET_NAME_TAKEN, SESSION_NAME_TAKEN,
+    SNAPSHOT_PACKED, SNAPSHOT_PENDS, Stored, TEMPLATE_NAME_TAKEN, TICKET_UNSPENT, VERSION_LABEL_TAKEN,
+    WORKSPACE_NAME_TAKEN,
 };
 
 /// What a guard says about a SELECT.
@@ -124,6 +125,8 @@ pub(super) fn key_params(family: Family, key: Key) -> PortResult<Vec<Value>> {
         Key::Ticket(id) => params![tenant(family)?, id],
         Key::Snapshot(id) => params![tenant(family)?, id],
         Key::Pack(id) => params![tenant(family)?, id],
+        Key::SecretKey => params![tenant(family)?],
+        Key::Secret(id) => params![tenant(family)?, id],
         Key::SnapshotPack(snapshot, pack) => params![tenant(family)?, snapshot, pack],
     })
 }
@@ -146,6 +149,8 @@ fn has(family: Family, key: Key) -> PortResult<(&'static str, Vec<Value>)> {
         Key::Snapshot(_) => Snapshot::HAS,
         Key::Pack(_) => Pack::HAS,
         Key::SnapshotPack(..) => SnapshotPack::HAS,
+        Key::SecretKey => SecretKey::HAS,
+        Key::Secret(_) => SecretEntry::HAS,
     };
     Ok((sql, key_params(family, key)?))
 }
@@ -159,6 +164,7 @@ fn taken(family: Family, unique: &Unique) -> PortResult<(&'static str, Vec<Value
             (VERSION_LABEL_TAKEN, params![tenant(family)?, template, label])
         }
         Unique::SessionName(name) => (SESSION_NAME_TAKEN, params![tenant(family)?, name]),
+        Unique::SecretName(name) => (SECRET_NAME_TAKEN, params![tenant(family)?, name]),
         Unique::PendingSnapshot(session) => (SNAPSHOT_PENDS, params![tenant(family)?, *session]),
         Unique::FirstUser => (ANY_USER, Vec::new()),
     })

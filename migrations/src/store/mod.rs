@@ -7,6 +7,7 @@ mod outbox;
 mod pack;
 mod preview;
 mod release;
+mod secret;
 mod session;
 mod snapshot;
 mod template;

@@ -13,6 +13,7 @@ mod outbox;
 mod pack;
 mod preview;
 mod release;
+mod secret;
 mod session;
 mod snapshot;
 mod template;
@@ -31,6 +32,7 @@ pub(crate) use outbox::*;
 pub(crate) use pack::*;
 pub(crate) use preview::*;
 pub(crate) use release::*;
+pub(crate) use secret::*;
 pub(crate) use session::*;
 pub(crate) use snapshot::*;
 pub(crate) use template::*;
@@ -67,6 +69,7 @@ pub fn statements() -> Vec<&'static str> {
         PACK_STATEMENTS,
         PREVIEW_STATEMENTS,
         RELEASE_STATEMENTS,
+        SECRET_STATEMENTS,
         SESSION_STATEMENTS,
         SNAPSHOT_STATEMENTS,
         TEMPLATE_STATEMENTS,

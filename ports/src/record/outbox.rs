@@ -34,6 +34,11 @@ pub enum Effect {
         /// Its first session.
         lineage: Id<Session>,
     },
+    /// Tell the machines of the workspace's sessions its secrets.
+    PushSecrets {
+        /// The version of all of them together, at least.
+        version: u64,
+    },
     /// Remove a session's machine and disk.
     DestroyMachine {
         /// Whose machine.

@@ -1,10 +1,11 @@
 use crate::error::PortError;
 use crate::id::Id;
 use crate::record::{
-    AuditEntry, Build, Effect, Event, Grant, LogChunk, Membership, Pack, PortSetting, Release, Session,
-    SharedPacks, SignIn, Snapshot, SnapshotPack, Template, Ticket, Token, User, Version, Workspace,
+    AuditEntry, Build, Effect, Event, Grant, LogChunk, Membership, Pack, PortSetting, Release, SecretEntry,
+    SecretKey, Session, SharedPacks, SignIn, Snapshot, SnapshotPack, Template, Ticket, Token, User, Version,
+    Workspace,
 };
-use crate::text::{Email, Label, Slug};
+use crate::text::{Email, Label, Slug, VariableName};
 use crate::time::Timestamp;
 
 /// Which records a commit may touch.
@@ -36,6 +37,9 @@ pub enum Key {
     Snapshot(Id<Snapshot>),
     Pack(Id<Pack>),
     SnapshotPack(Id<Snapshot>, Id<Pack>),
+    /// The one of the commit's workspace.
+    SecretKey,
+    Secret(Id<SecretEntry>),
 }
 
 /// A value that may exist once.
@@ -53,6 +57,8 @@ pub enum Unique {
     SessionName(Slug),
     /// The one pending snapshot that a session may have.
     PendingSnapshot(Id<Session>),
+    /// A secret's name, in the workspace.
+    SecretName(VariableName),
     /// The first user of a deployment: holds while there is no user at all.
     FirstUser,
 }
@@ -142,6 +148,8 @@ pub enum Put {
     Pack(Pack),
     SnapshotPack(SnapshotPack),
     SharedPacks(SharedPacks),
+    SecretKey(SecretKey),
+    Secret(SecretEntry),
 }
 
 /// Changes a counter.

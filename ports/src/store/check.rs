@@ -39,7 +39,9 @@ impl Key {
             | Self::Ticket(_)
             | Self::Snapshot(_)
             | Self::Pack(_)
-            | Self::SnapshotPack(..) => Home::Workspace,
+            | Self::SnapshotPack(..)
+            | Self::SecretKey
+            | Self::Secret(_) => Home::Workspace,
         }
     }
 
@@ -68,6 +70,7 @@ impl Unique {
             Self::TemplateName(_)
             | Self::VersionLabel(..)
             | Self::SessionName(_)
+            | Self::SecretName(_)
             | Self::PendingSnapshot(_) => Home::Workspace,
         }
     }
@@ -95,6 +98,8 @@ impl Put {
             Self::Snapshot(record) => Key::Snapshot(record.id),
             Self::Pack(record) => Key::Pack(record.id),
             Self::SnapshotPack(record) => Key::SnapshotPack(record.snapshot, record.pack),
+            Self::SecretKey(_) => Key::SecretKey,
+            Self::Secret(record) => Key::Secret(record.id),
         })
     }
 
@@ -114,6 +119,8 @@ impl Put {
             Self::Port(record) => Some(record.revision),
             Self::Snapshot(record) => Some(record.revision),
             Self::Pack(record) => Some(record.revision),
+            Self::SecretKey(record) => Some(record.revision),
+            Self::Secret(record) => Some(record.revision),
             Self::Grant(_)
             | Self::LogChunk(_)
             | Self::Release(_)
@@ -132,6 +139,7 @@ impl Put {
             Self::Template(record) => Some(Unique::TemplateName(record.name.clone())),
             Self::Version(record) => Some(Unique::VersionLabel(record.template, record.label.clone())),
             Self::Session(record) => Some(Unique::SessionName(record.name.clone())),
+            Self::Secret(record) => Some(Unique::SecretName(record.name.clone())),
             _ => None,
         }
     }
@@ -152,6 +160,8 @@ impl Put {
             Self::Pack(record) => record.workspace,
             Self::SnapshotPack(record) => record.workspace,
             Self::SharedPacks(record) => record.workspace,
+            Self::SecretKey(record) => record.workspace,
+            Self::Secret(record) => record.workspace,
             Self::User(_)
             | Self::Workspace(_)
             | Self::Membership(_)

@@ -13,8 +13,8 @@ mod read;
 pub use change::{Bump, ChangeSet, CommitError, Counter, Family, Guard, Key, Put, SingleUse, Spend, Unique};
 pub use check::{EVENT_DATA_LIMIT, LOG_CHUNK_LIMIT};
 pub use read::{
-    Accounts, Builds, Journal, Outbox, Packs, Page, Previews, Releases, Sessions, Snapshots, Templates,
-    Workspaces,
+    Accounts, Builds, Journal, Outbox, Packs, Page, Previews, Releases, Secrets, Sessions, Snapshots,
+    Templates, Workspaces,
 };
 
 use async_trait::async_trait;
@@ -38,6 +38,7 @@ pub trait Store:
     + Previews
     + Snapshots
     + Packs
+    + Secrets
     + Journal
     + Outbox
 {

@@ -4,11 +4,11 @@ use crate::blob::BlobKey;
 use crate::error::PortResult;
 use crate::id::Id;
 use crate::record::{
-    Build, Effect, Grant, LogChunk, Membership, Pack, PortSetting, Principal, Release, SecretHash, Session,
-    SignIn, Snapshot, StoredAudit, StoredEffect, StoredEvent, Template, Ticket, Token, User, Version,
-    Workspace,
+    Build, Effect, Grant, LogChunk, Membership, Pack, PortSetting, Principal, Release, SecretEntry,
+    SecretHash, SecretKey, Session, SignIn, Snapshot, StoredAudit, StoredEffect, StoredEvent, Template,
+    Ticket, Token, User, Version, Workspace,
 };
-use crate::text::{Email, Label, Slug};
+use crate::text::{Email, Label, Slug, VariableName};
 use crate::time::Timestamp;
 
 /// A page of a list.
@@ -263,6 +263,28 @@ pub trait Packs: Send + Sync + 'static {
     ) -> PortResult<Page<Pack>>;
     /// Packs of all workspaces that were condemned at or before a moment, longest condemned first: for reconcile.
     async fn condemned_packs(&self, by: Timestamp, limit: usize) -> PortResult<Page<Pack>>;
+}
+
+/// Secrets, sealed.
+#[async_trait]
+pub trait Secrets: Send + Sync + 'static {
+    /// The key that a workspace's secrets are sealed with; none before its first secret.
+    async fn secret_key(&self, workspace: Id<Workspace>) -> PortResult<Option<SecretKey>>;
+    /// A secret by name.
+    async fn secret_by_name(
+        &self,
+        workspace: Id<Workspace>,
+        name: &VariableName,
+    ) -> PortResult<Option<SecretEntry>>;
+    /// A workspace's secrets.
+    async fn secrets(
+        &self,
+        workspace: Id<Workspace>,
+        after: Option<Id<SecretEntry>>,
+        limit: usize,
+    ) -> PortResult<Page<SecretEntry>>;
+    /// Keys of all workspaces that another master key has sealed, in no order: for reconcile.
+    async fn secret_keys_of_others(&self, master: &str, limit: usize) -> PortResult<Page<SecretKey>>;
 }
 
 /// What happened: events and audit.

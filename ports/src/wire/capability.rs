@@ -10,3 +10,5 @@ pub const TERMINALS: &str = "terminals";
 pub const FILES: &str = "files";
 /// Incremental snapshots in packs: [`super::snapshot`].
 pub const SNAPSHOTS: &str = super::snapshot::CAPABILITY;
+/// `PUT /v1/secrets`.
+pub const SECRETS: &str = "secrets";

@@ -123,6 +123,14 @@ fn exec() {
 }
 
 #[test]
+fn secrets() {
+    let secrets =
+        Secrets { version: 3, values: BTreeMap::from([("A".into(), Secret::new("sesame".into()))]) };
+    golden(&secrets, r#"{"version":3,"values":{"A":"sesame"}}"#);
+    assert!(!format!("{secrets:?}").contains("sesame"), "values are not printed");
+}
+
+#[test]
 fn activity() {
     let names = [
         (Reason::Start, "start"),

@@ -19,6 +19,7 @@
 //! | `GET /v1/ports/watch` | → JSON lines of [`port::OpenPorts`]: one at once, then one for each change |
 //! | any `/v1/ports/{port}/http/…` | an application's request and answer, see [`port`] |
 //! | `GET /v1/ports/{port}/tcp` (WebSocket) | one TCP connection, see [`port`] |
+//! | `PUT /v1/secrets` | [`Secrets`] → 204 (capability [`capability::SECRETS`]) |
 //! | `POST /v1/hooks/start` | runs `on_start` once for this life, in the background → 204 |
 //! | `GET /v1/terminals` | → [`terminal::Terminals`] (capability [`capability::TERMINALS`], as the next four) |
 //! | `POST /v1/terminals` | [`terminal::NewTerminal`] → [`terminal::Terminal`] |
@@ -40,6 +41,7 @@ pub mod path;
 pub mod port;
 mod ready;
 pub mod resume;
+mod secrets;
 pub mod snapshot;
 pub mod terminal;
 pub mod tree;
@@ -49,6 +51,7 @@ pub use boot::{Boot, Egress, run_folder};
 pub use capability::ACTIVITY;
 pub use exec::{ExecOutput, ExecRequest};
 pub use ready::{Ready, Refusal, Shutdown};
+pub use secrets::{SECRETS_TOTAL, Secrets, is_reserved};
 
 /// The protocol version of this build.
 pub const PROTOCOL: u16 = 2;

@@ -5,7 +5,7 @@ use burstflare_ports::record::{Role, Scope};
 
 /// Four columns of three cells: viewer, member, admin, owner; and in each: one's own, shared, somebody else's.
 /// `x` may, `.` may not.
-const TABLE: [(Action, &str, Scope); 10] = [
+const TABLE: [(Action, &str, Scope); 11] = [
     (Action::Read, "xxx xxx xxx xxx", Scope::Read),
     (Action::TemplateManage, "... ... xxx xxx", Scope::Write),
     (Action::SessionCreate, "... xxx xxx xxx", Scope::Write),
@@ -15,6 +15,7 @@ const TABLE: [(Action, &str, Scope); 10] = [
     (Action::TokenManage, "x.. x.. x.. x..", Scope::Write),
     (Action::AuditRead, "... ... xxx xxx", Scope::Read),
     (Action::MemberManage, "... ... xxx xxx", Scope::Write),
+    (Action::SecretManage, "... ... xxx xxx", Scope::Write),
     (Action::WorkspaceManage, "... ... ... xxx", Scope::Write),
 ];
 

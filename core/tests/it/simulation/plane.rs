@@ -39,6 +39,7 @@ impl World {
         let config = Config {
             registration: Registration::Open,
             master_key: Secret::new([7; 32]),
+            earlier_master_keys: Vec::new(),
             plan: self.plan.to_owned(),
         };
         let plane = ControlPlane::new(ports, config);

@@ -8,16 +8,16 @@ use burstflare_ports::blob::{BlobInfo, BlobKey, BlobPage, Blobs};
 use burstflare_ports::error::PortResult;
 use burstflare_ports::id::Id;
 use burstflare_ports::record::{
-    Build, Effect, Grant, LogChunk, Membership, Pack, PackState, PortSetting, Principal, Release, SecretHash,
-    Session, SignIn, Snapshot, StoredAudit, StoredEffect, StoredEvent, Template, Ticket, Token, User,
-    Version, Workspace,
+    Build, Effect, Grant, LogChunk, Membership, Pack, PackState, PortSetting, Principal, Release,
+    SecretEntry, SecretHash, SecretKey, Session, SignIn, Snapshot, StoredAudit, StoredEffect, StoredEvent,
+    Template, Ticket, Token, User, Version, Workspace,
 };
 use burstflare_ports::store::{
     Accounts, Builds, ChangeSet, CommitError, Family, Guard, Journal, Key, Outbox, Packs, Page, Previews,
-    Put, Releases, Sessions, Snapshots, Store, Templates, Workspaces,
+    Put, Releases, Secrets, Sessions, Snapshots, Store, Templates, Workspaces,
 };
 use burstflare_ports::stream::{Body, ByteStream};
-use burstflare_ports::text::{Email, Label, Slug};
+use burstflare_ports::text::{Email, Label, Slug, VariableName};
 use burstflare_ports::time::Timestamp;
 
 use super::disk::{Disk, now};
@@ -178,6 +178,12 @@ simulated!(Packs {
             })
             .await
     }
+});
+forward!(Secrets {
+    secret_key(workspace: Id<Workspace>) -> Option<SecretKey>;
+    secret_by_name(workspace: Id<Workspace>, name: &VariableName) -> Option<SecretEntry>;
+    secrets(workspace: Id<Workspace>, after: Option<Id<SecretEntry>>, limit: usize) -> Page<SecretEntry>;
+    secret_keys_of_others(master: &str, limit: usize) -> Page<SecretKey>;
 });
 forward!(Journal {
     events(workspace: Id<Workspace>, after: u64, limit: usize) -> Vec<StoredEvent>;

@@ -8,6 +8,7 @@ mod packs;
 mod previews;
 mod races;
 mod releases;
+mod secrets;
 mod sessions;
 mod snapshots;
 mod templates;
@@ -148,6 +149,11 @@ cases! {
             unreferenced_refuses_what_is_named,
             the_sweep_finds_what_nothing_names,
             a_session_has_one_pending_snapshot,
+        }
+        secrets::{
+            secrets_are_read_back_by_name_and_newest_first,
+            a_secrets_name_is_taken_once_in_a_workspace,
+            keys_of_other_masters_are_found,
         }
         journal::{
             events_come_in_order_behind_a_number,

@@ -58,6 +58,8 @@ impl Tables {
                 write(&mut self.snapshot_packs, (row.workspace, row.snapshot, row.pack), (), is_new)
             }
             Put::SharedPacks(row) => self.share(row),
+            Put::SecretKey(row) => write(&mut self.secret_keys, row.workspace, row, is_new),
+            Put::Secret(row) => write(&mut self.secrets, (row.workspace, row.id), row, is_new),
         }
     }
 
@@ -76,7 +78,13 @@ impl Tables {
     /// What a record refers to within its family is there.
     fn parents(&self, put: &Put) -> Applied {
         let there = match put {
-            Put::User(_) | Put::Workspace(_) | Put::Template(_) | Put::Pack(_) | Put::SharedPacks(_) => true,
+            Put::User(_)
+            | Put::Workspace(_)
+            | Put::Template(_)
+            | Put::Pack(_)
+            | Put::SharedPacks(_)
+            | Put::SecretKey(_)
+            | Put::Secret(_) => true,
             Put::Membership(row) => {
                 self.workspaces.contains_key(&row.workspace) && self.users.contains_key(&row.user)
             }
@@ -139,9 +147,14 @@ impl Tables {
                     || row.state != SnapshotState::Pending
                     || new.state != SnapshotState::Pending
             }),
+            Put::Secret(new) => self
+                .secrets
+                .values()
+                .all(|row| row.workspace != new.workspace || row.id == new.id || row.name != new.name),
             Put::Port(_)
             | Put::Membership(_)
             | Put::SignIn(_)
+            | Put::SecretKey(_)
             | Put::Build(_)
             | Put::LogChunk(_)
             | Put::Pack(_)
@@ -212,6 +225,8 @@ impl Tables {
             (Key::SnapshotPack(snapshot, pack), Some(home)) => {
                 Arc::make_mut(&mut self.snapshot_packs).remove(&(home, snapshot, pack));
             }
+            (Key::SecretKey, Some(home)) => drop(Arc::make_mut(&mut self.secret_keys).remove(&home)),
+            (Key::Secret(id), Some(home)) => drop(Arc::make_mut(&mut self.secrets).remove(&(home, id))),
             // The change was checked: it has no keys of workspace data without a workspace.
             (_, None) => {}
         }
@@ -257,7 +272,9 @@ impl Tables {
             | Key::Port(..)
             | Key::Ticket(_)
             | Key::Snapshot(_)
-            | Key::SnapshotPack(..) => false,
+            | Key::SnapshotPack(..)
+            | Key::SecretKey
+            | Key::Secret(_) => false,
         }
     }
 }

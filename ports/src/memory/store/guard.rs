@@ -50,6 +50,8 @@ impl Tables {
             Key::Ticket(id) => self.tickets.get(&(home?, id)).map(|_| None),
             Key::Snapshot(id) => self.snapshots.get(&(home?, id)).map(|row| Some(row.revision)),
             Key::Pack(id) => self.packs.get(&(home?, id)).map(|row| Some(row.revision)),
+            Key::SecretKey => self.secret_keys.get(&home?).map(|row| Some(row.revision)),
+            Key::Secret(id) => self.secrets.get(&(home?, id)).map(|row| Some(row.revision)),
             Key::SnapshotPack(snapshot, pack) => {
                 self.snapshot_packs.get(&(home?, snapshot, pack)).map(|()| None)
             }
@@ -80,6 +82,9 @@ impl Tables {
                 .all(|row| Some(row.workspace) != home || row.template != *template || row.label != *label),
             Unique::SessionName(name) => {
                 self.sessions.values().all(|row| Some(row.workspace) != home || row.name != *name)
+            }
+            Unique::SecretName(name) => {
+                self.secrets.values().all(|row| Some(row.workspace) != home || row.name != *name)
             }
             Unique::PendingSnapshot(session) => self.snapshots.values().all(|row| {
                 Some(row.workspace) != home || row.session != *session || row.state != SnapshotState::Pending

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use crate::error::{ErrorKind, PortError};
 use crate::id::Id;
 use crate::record::{
-    Build, Grant, LogChunk, Membership, Pack, PortSetting, Release, Session, SignIn, Snapshot, Template,
-    Ticket, Token, User, Version, Workspace,
+    Build, Grant, LogChunk, Membership, Pack, PortSetting, Release, SecretEntry, SecretKey, Session, SignIn,
+    Snapshot, Template, Ticket, Token, User, Version, Workspace,
 };
 
 /// Rows by key. Cloning shares them until one side writes.
@@ -37,6 +37,8 @@ pub(super) struct Tables {
     pub(super) packs: Owned<Pack>,
     /// Which snapshots name which packs.
     pub(super) snapshot_packs: Table<Naming, ()>,
+    pub(super) secret_keys: Table<Id<Workspace>, SecretKey>,
+    pub(super) secrets: Owned<SecretEntry>,
     pub(super) counters: Table<(Id<Workspace>, &'static str, String), u64>,
 }
 
