@@ -239,7 +239,7 @@ impl ControlPlane {
             self.discard(attempt, began).await.map_err(into_port)?;
             return Ok(None);
         }
-        self.complete(attempt, &stored, began, plan).await.map_err(into_port)?;
+        self.complete(attempt, &stored, (began, mode), plan).await.map_err(into_port)?;
         Ok(Some(attempt.record.id))
     }
 
@@ -281,7 +281,7 @@ impl ControlPlane {
         &self,
         attempt: &Attempt,
         stored: &Stored,
-        began: burstflare_ports::time::Timestamp,
+        (began, mode): (burstflare_ports::time::Timestamp, Mode),
         plan: &Plan,
     ) -> Result<()> {
         self.commit_decided(|| async move {
@@ -318,6 +318,8 @@ impl ControlPlane {
             let next = Session {
                 snapshot: Some(record.id),
                 saved_at: Some(began),
+                // Nobody writes to a quiet machine any more: even if its end is not seen, all of it is saved.
+                unsaved: session.unsaved && mode == Mode::Live,
                 revision: session.revision + 1,
                 ..session
             };

@@ -5,3 +5,4 @@ mod permission;
 mod record;
 mod release;
 mod session;
+mod snapshot;

@@ -34,6 +34,10 @@ pub(super) struct Rates {
 }
 
 impl Rates {
+    /// Nothing goes wrong by chance.
+    pub(super) const NONE: Self =
+        Self { delay: 0, before: 0, after: 0, machine: 0, crash: 0, duplicate: 0, broken: 0 };
+
     /// A world of its own for each seed: some are calm, some are wild, some have one kind of fault only.
     pub(super) fn drawn(rng: &Rng) -> Self {
         let draw = |most: usize| u32::try_from(if rng.hits(3_000) { 0 } else { rng.below(most) }).unwrap();
@@ -57,6 +61,8 @@ pub(super) struct Faults {
     on: Arc<AtomicBool>,
     resting: Arc<AtomicBool>,
     crash: Arc<AtomicBool>,
+    /// Moments around calls of ports until the control plane crashes; none where it is not lit.
+    fuse: Arc<Mutex<Option<u64>>>,
     tracing: Tracing,
     trace: Arc<Mutex<Trace>>,
 }
@@ -86,6 +92,7 @@ impl Faults {
             on: Arc::new(AtomicBool::new(true)),
             resting: Arc::new(AtomicBool::new(false)),
             crash: Arc::new(AtomicBool::new(false)),
+            fuse: Arc::default(),
             tracing,
             trace: Arc::new(Mutex::new(Trace { hasher: blake3::Hasher::new(), happened: BTreeMap::new() })),
         }
@@ -102,6 +109,28 @@ impl Faults {
 
     pub(super) fn are_resting(&self) -> bool {
         self.resting.load(Ordering::Relaxed)
+    }
+
+    /// Lets the control plane crash in the moment of this number from now on, before or behind a port's effect.
+    pub(super) fn light(&self, moments: u64) {
+        *self.fuse.lock().unwrap() = Some(moments);
+    }
+
+    /// Whether the fuse has not burnt down yet; puts it out.
+    pub(super) fn put_out(&self) -> bool {
+        self.fuse.lock().unwrap().take().is_some()
+    }
+
+    fn burn(&self) {
+        let mut fuse = self.fuse.lock().unwrap();
+        match *fuse {
+            Some(0) => {
+                *fuse = None;
+                self.crash.store(true, Ordering::Relaxed);
+            }
+            Some(left) => *fuse = Some(left - 1),
+            None => {}
+        }
     }
 
     pub(super) fn are_on(&self) -> bool {
@@ -176,6 +205,7 @@ impl Faults {
 
     /// Waits in front of an effect: others run, time may pass, the plane may be gone.
     async fn pause(&self) {
+        self.burn();
         if self.hits(self.rates.crash) {
             self.crash.store(true, Ordering::Relaxed);
         }

@@ -23,6 +23,7 @@
 mod agent;
 mod bundle;
 mod disk;
+mod every_step;
 mod executor;
 mod fault;
 mod hosts;
