@@ -1,5 +1,9 @@
 //! Snapshots with the real program: take, edit, restore, fork, compare, name, and a server that dies in the middle.
 
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -16,10 +20,34 @@ fn take(place: &Place, label: &str) -> String {
 }
 
 fn paths(diff: &Value) -> Vec<String> {
+    let text = |item: &Value, name: &str| item[name].as_str().map(str::to_owned).unwrap_or_default();
     let items = diff["items"].as_array().expect("items").iter();
-    items
-        .map(|item| format!("{} {}", item["change"].as_str().unwrap(), item["path"].as_str().unwrap()))
-        .collect()
+    items.map(|item| format!("{} {}", text(item, "change"), text(item, "path"))).collect()
+}
+
+/// Waits until it is so, at most a minute.
+#[track_caller]
+fn until(what: &str, so: impl Fn() -> bool) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !so() {
+        assert!(Instant::now() < end, "never so: {what}");
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
+/// Files of packs below the data folder.
+fn packs(folder: &Path) -> usize {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    let mut count = 0;
+    for entry in entries {
+        let path = entry.path();
+        if path.is_dir() {
+            count += packs(&path);
+        } else if path.to_string_lossy().contains("/packs/") {
+            count += 1;
+        }
+    }
+    count
 }
 
 #[test]
@@ -78,7 +106,7 @@ fn what_was_deleted_comes_back_and_can_be_forked() {
     assert_eq!(exec(&place, "f", "cat a c; wc -c < big"), "mine\ntwo\n3000000\n");
 }
 
-fn remove_disks(data: &std::path::Path) {
+fn remove_disks(data: &Path) {
     for entry in std::fs::read_dir(data.join("machines")).expect("a folder").filter_map(Result::ok) {
         if entry.file_name().to_string_lossy().starts_with("ses_") {
             std::fs::remove_dir_all(entry.path()).expect("removed");
@@ -128,31 +156,26 @@ fn a_server_killed_in_the_middle_loses_no_snapshot() {
     let mut server = Some(server);
     for round in 0..3 {
         exec(&place, "s", "head -c 40000000 /dev/urandom > big; echo new > a");
-        let mut child = place.command(crate::flare::EXE);
-        child.args(["snapshot", "create", "s", "--no-wait"]);
-        let mut child = child
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null())
-            .spawn()
-            .expect("flare");
-        // Somewhere on the way: the first pack lies there already, or not.
-        std::thread::sleep(std::time::Duration::from_millis(40 * round + 20));
+        let before = packs(&data.join("blobs"));
+        let mut asking = place.command(crate::flare::EXE);
+        asking.args(["snapshot", "create", "s", "--no-wait"]).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut asking = asking.spawn().expect("flare runs");
+        // Somewhere on the way: nothing is stored yet, or a part is.
+        until("packs are stored", || packs(&data.join("blobs")) >= before + round);
         let old = server.take().expect("a server");
         let port = old.url.rsplit(':').next().expect("a port").to_owned();
         old.signal(Signal::KILL);
         assert_eq!(old.ended(), None);
-        let _ = child.wait();
+        assert!(crate::flare::wait(&mut asking).is_some(), "the client does not end");
         let next = place.server_with(&["--port", &port]);
         assert_eq!(next.data, data);
         server = Some(next);
         // The one before is whole, and a new one can be taken.
         let shown = place.flare(["snapshot", "show", &first, "--json"]).ok().json();
         assert_eq!(shown["state"], "complete");
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
-        while place.flare(["snapshot", "create", "s"]).code != 0 {
-            assert!(std::time::Instant::now() < deadline, "the snapshot that was cut off stays in the way");
-            std::thread::sleep(std::time::Duration::from_millis(200));
-        }
+        until("the snapshot that was cut off is out of the way", || {
+            place.flare(["snapshot", "create", "s"]).code == 0
+        });
         place.flare(["snapshot", "restore", &first]).ok();
         assert_eq!(exec(&place, "s", "cat a; test ! -e big && echo gone"), "kept\ngone\n");
     }

@@ -91,16 +91,15 @@ async fn tell(world: &World, moment: u64) -> bool {
     })
     .await
     .unwrap();
-    let promoted = loop {
+    loop {
         world.sleep(1_000).await;
         let of = template.clone();
         let reply =
             ask(world, move |plane, caller| async move { plane.promote(&caller, &of, "1").await }).await;
-        if let Ok(promoted) = reply {
-            break promoted;
+        if reply.is_ok() {
+            break;
         }
-    };
-    drop(promoted);
+    }
     let wish = NewSession { name: "s".parse().unwrap(), template, sharing: Sharing::Private };
     let made = ask(world, |plane, caller| async move { plane.create_session(&caller, wish).await }).await;
     let session = made.unwrap();
