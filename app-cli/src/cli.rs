@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::command::{
-    attach, auth, build, config_ssh, dev, doctor, history, later, open, port_forward, print, secret, serve,
-    session, snapshot, ssh, template, token,
+    attach, auth, build, config_ssh, cp, dev, doctor, exec, history, later, open, port_forward, print,
+    secret, serve, session, snapshot, ssh, template, token,
 };
 use crate::context::Context;
 use crate::exit::Outcome;
@@ -33,7 +33,7 @@ Exit codes:
   1 something else    5 conflict                     9 not supported
   2 usage             6 limit reached               10 build or session failed
   3 not found         7 server unavailable         130 interrupted
-  `flare ssh`, `flare attach` and `flare session exec` answer the remote command's own code."
+  `flare ssh`, `flare attach` and `flare exec` answer the remote command's own code."
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -85,6 +85,10 @@ enum Command {
     /// Live machines.
     #[command(subcommand)]
     Session(session::Session),
+    /// Run a command in a session: `echo x | flare exec S -- cat`.
+    Exec(exec::Exec),
+    /// Copy files and folders to, from and between sessions.
+    Cp(cp::Cp),
     /// Kept states of sessions.
     #[command(subcommand)]
     Snapshot(snapshot::Snapshot),
@@ -162,6 +166,8 @@ impl Command {
             Self::Build(command) => build::run(context, command).await,
             Self::Release(command) => history::release(context, command).await,
             Self::Session(command) => session::run(context, command).await,
+            Self::Exec(args) => exec::run(context, args).await,
+            Self::Cp(args) => cp::run(context, &args).await,
             Self::Snapshot(command) => snapshot::run(context, command).await,
             Self::Secret(command) => secret::run(context, command).await,
             Self::Audit(args) => history::audit(context, args).await,
@@ -202,7 +208,11 @@ mod tests {
             "flare ssh ID",
             "flare ssh ID -- -N -L 1:localhost:2",
             "flare session exec ID --json -- sh -c true",
-            "flare cp --any thing",
+            "flare exec ID --timeout 5s --env A=b -t -- sh -c true",
+            "flare cp -r folder s:",
+            "flare cp s:a -",
+            "flare session top s --watch",
+            "flare usage --any thing",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }

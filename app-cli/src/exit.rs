@@ -15,7 +15,7 @@
 //! | 10 | a build or session ended in failure |
 //! | 130 | interrupted |
 //!
-//! `flare ssh` and `flare session exec` answer the remote command's own code once it ran; 255 is OpenSSH's own.
+//! `flare ssh` and `flare exec` answer the remote command's own code once it ran; 255 is OpenSSH's own.
 
 use std::fmt;
 

@@ -7,6 +7,7 @@ pub mod cli;
 pub mod client;
 pub mod command;
 pub mod context;
+pub mod copy;
 pub mod credential;
 pub mod exit;
 pub mod interrupt;

@@ -31,6 +31,7 @@ pub struct Call {
     pub(super) idempotency: Option<String>,
     pub(super) last_event: Option<String>,
     pub(super) anonymous: bool,
+    single: bool,
 }
 
 impl Call {
@@ -53,6 +54,7 @@ impl Call {
             idempotency: None,
             last_event: None,
             anonymous: false,
+            single: false,
         }
     }
 
@@ -106,6 +108,16 @@ impl Call {
         self
     }
 
+    /// Adds a body that flows and can be made once only: the call is never sent again by itself.
+    #[must_use]
+    pub fn flowing(mut self, media: &'static str, length: Option<u64>, payload: MakePayload) -> Self {
+        self.media = Some(media);
+        self.length = length;
+        self.payload = payload;
+        self.single = true;
+        self
+    }
+
     /// The server does it once, however often it hears it (`Idempotency-Key`).
     #[must_use]
     pub fn once(mut self) -> Self {
@@ -143,7 +155,7 @@ impl Call {
 
     /// Whether sending it twice does no more than sending it once.
     pub(super) fn is_repeatable(&self) -> bool {
-        self.idempotency.is_some() || self.method.is_idempotent()
+        !self.single && (self.idempotency.is_some() || self.method.is_idempotent())
     }
 }
 

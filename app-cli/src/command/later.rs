@@ -17,9 +17,6 @@ pub enum Later {
     /// What the workspace uses (not supported yet).
     #[command(hide = true)]
     Usage(Anything),
-    /// Copy files to and from a session (not supported yet).
-    #[command(hide = true)]
-    Cp(Anything),
     /// Open the dashboard (not supported yet).
     #[command(hide = true)]
     Dashboard(Anything),
@@ -50,7 +47,6 @@ pub enum Later {
 pub fn run(command: &Later) -> Outcome {
     let (name, hint) = match command {
         Later::Usage(_) => ("usage", "See `flare session list`."),
-        Later::Cp(_) => ("cp", "Use `flare config-ssh` once, then `scp FILE NAME.flare:`."),
         Later::Dashboard(_) => ("dashboard", "Open the server's URL in a browser: it shows the first steps."),
         Later::Export(_) | Later::Import(_) => {
             ("export and import", "Use `scp` or `rsync` by `flare config-ssh`.")

@@ -5,7 +5,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::client::{Call, Client};
-use crate::command::{exec, ports};
+use crate::command::{exec, metrics, ports};
 use crate::context::Context;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::page::{self, PageArgs};
@@ -66,8 +66,11 @@ pub enum Session {
     Delete(Steer),
     /// Show its ports, or say who may look at one.
     Ports(ports::Ports),
-    /// Run a command in it, without a terminal.
+    /// Run a command in it.
     Exec(exec::Exec),
+    /// What its machine uses right now.
+    #[command(visible_alias = "top")]
+    Metrics(metrics::Metrics),
 }
 
 /// Names one session.
@@ -132,6 +135,7 @@ pub async fn run(context: &Context, command: Session) -> Outcome {
         Session::Delete(steer) => delete(context, &steer).await,
         Session::Ports(args) => ports::run(context, args).await,
         Session::Exec(args) => exec::run(context, args).await,
+        Session::Metrics(args) => metrics::run(context, &args).await,
     }
 }
 

@@ -45,7 +45,7 @@ pub struct Attached {
     pub ssh_host_key: String,
 }
 
-/// Runs one command, without a terminal, with an empty standard input.
+/// Runs one command.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExecRequest {
@@ -58,13 +58,49 @@ pub struct ExecRequest {
     /// Additional variables.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
-    /// After so many milliseconds the command is killed; at most 24 hours, default one hour.
+    /// After so many milliseconds the command's process group gets TERM, and KILL five seconds later; at most 24 hours,
+    /// default one hour.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
+    /// Standard input, at most 128 KiB; empty unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdin: Option<String>,
+    /// Standard input as base64, for what is no text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdin_b64: Option<String>,
+    /// After so many bytes of output the command is ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_limit: Option<u64>,
+    /// Runs it at a terminal of this size; all its output is standard output then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tty: Option<TtySize>,
+    /// Goes on when the caller goes away, until its time is over. Otherwise it is ended then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub detach: bool,
+}
+
+/// Size of a terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TtySize {
+    /// Columns.
+    pub cols: u16,
+    /// Rows.
+    pub rows: u16,
 }
 
 impl From<ExecRequest> for wire::ExecRequest {
     fn from(request: ExecRequest) -> Self {
-        Self { argv: request.argv, cwd: request.cwd, env: request.env, timeout_ms: request.timeout_ms }
+        Self {
+            argv: request.argv,
+            cwd: request.cwd,
+            env: request.env,
+            timeout_ms: request.timeout_ms,
+            stdin: request.stdin,
+            stdin_b64: request.stdin_b64,
+            output_limit: request.output_limit,
+            tty: request.tty.map(|size| wire::TtySize { cols: size.cols, rows: size.rows }),
+            detach: request.detach,
+        }
     }
 }

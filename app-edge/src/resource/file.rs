@@ -114,3 +114,23 @@ impl From<files::Found> for FilesFound {
         Self { items: found.items.into_iter().map(hit).collect(), looked_at: found.looked_at, cut: found.cut }
     }
 }
+
+/// What became of an archive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FilesUnpacked {
+    /// Files, folders and links that are there now.
+    pub entries: u64,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// How much was left out.
+    pub skipped: u64,
+    /// Some of it, with the reason.
+    pub why: Vec<String>,
+}
+
+impl From<files::ArchiveReceived> for FilesUnpacked {
+    fn from(received: files::ArchiveReceived) -> Self {
+        let files::ArchiveReceived { entries, bytes, skipped, why } = received;
+        Self { entries, bytes, skipped, why }
+    }
+}

@@ -6,7 +6,8 @@ use burstflare_ports::record::{
     BuildState, Goal, ReleaseCause, Role, Scope, SessionState, Sharing, SnapshotKind, SnapshotState,
     StopCause, TicketPurpose, VersionState, Visibility,
 };
-use burstflare_ports::wire::Reason;
+use burstflare_ports::wire::{MetricsSource, Reason};
+
 use burstflare_ports::wire::files::{Cut, FileKind};
 use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
 use utoipa::openapi::{RefOr, Schema};
@@ -43,7 +44,8 @@ words! {
     FileKindWord is FileKind named "FileKind": File Folder Link Other;
     GoalWord is Goal named "SessionGoal": Run Sleep Delete;
     IsolationWord is Isolation named "Isolation": Sandbox Container Process;
-    PurposeWord is TicketPurpose named "TicketPurpose": Ssh Terminal Preview Forward;
+    MetricsSourceWord is MetricsSource named "MetricsSource": Cgroup Processes;
+    PurposeWord is TicketPurpose named "TicketPurpose": Ssh Terminal Exec Preview Forward;
     ReleaseCauseWord is ReleaseCause named "ReleaseCause": Promote Rollback;
     RoleWord is Role named "Role": Viewer Member Admin Owner;
     ScopeWord is Scope named "Scope": Read Write Attach;

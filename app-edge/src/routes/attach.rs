@@ -45,6 +45,7 @@ async fn attach(
         url_path: match purpose {
             TicketPurpose::Ssh => format!("/api/v1/sessions/{id}/ssh"),
             TicketPurpose::Terminal => format!("/api/v1/sessions/{id}/terminals"),
+            TicketPurpose::Exec => format!("/api/v1/sessions/{id}/exec"),
             TicketPurpose::Preview => ENTER.to_owned(),
             TicketPurpose::Forward => format!("/api/v1/sessions/{id}/ports/{port}/tcp"),
         },

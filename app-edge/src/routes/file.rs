@@ -19,7 +19,7 @@ use crate::cursor::Listing;
 use crate::extract::{Authenticated, Json, Params, nothing, ok};
 use crate::problem::{Answer, Refusal};
 use crate::query::Query;
-use crate::resource::{ChangeFile, File, FilesFound, Page};
+use crate::resource::{ChangeFile, File, FilesFound, FilesUnpacked, Page};
 use crate::table::{Accepts, Access, Table};
 
 pub(super) fn table(table: Table) -> Table {
@@ -29,6 +29,8 @@ pub(super) fn table(table: Table) -> Table {
         .add(__path_write, attach, Accepts::Bytes, write)
         .add(__path_delete, attach, Accepts::Nothing, delete)
         .add(__path_change, attach, Accepts::Json, change)
+        .add(__path_pack, attach, Accepts::Nothing, pack)
+        .add(__path_unpack, attach, Accepts::Bytes, unpack)
         .add(__path_search, attach, Accepts::Nothing, search)
 }
 
@@ -148,6 +150,48 @@ async fn change(
     Json(wish): Json<ChangeFile>,
 ) -> Answer<Response> {
     about(&plane.change_file(&caller, &session, &wish.into()).await?)
+}
+
+/// A folder with everything in it, as a tar: the folder itself as `.`, then its content.
+#[utoipa::path(get, path = "/api/v1/sessions/{session}/archive", tag = "files",
+    params(
+        ("session" = String, Path, description = "Id or name of the session"),
+        ("path" = String, Query, description = "The folder; absolute, or from /workspace on")
+    ),
+    responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream")))]
+async fn pack(
+    State(plane): State<ControlPlane>,
+    Authenticated(caller): Authenticated,
+    Params(session): Params<String>,
+    mut query: Query,
+) -> Answer<Response> {
+    let path = needed(&mut query)?;
+    query.finish()?;
+    Ok(bytes(plane.read_archive(&caller, &session, &path).await?))
+}
+
+/// Unpack a tar into a folder, which is made where it is missing. It is unpacked beside its place first, so one that
+/// breaks off changes nothing. What may not be there (devices, links that lead out, files in the place of folders) is left
+/// out and told.
+#[utoipa::path(put, path = "/api/v1/sessions/{session}/archive", tag = "files",
+    params(
+        ("session" = String, Path, description = "Id or name of the session"),
+        ("path" = String, Query, description = "The folder; absolute, or from /workspace on")
+    ),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses((status = 200, body = FilesUnpacked)))]
+async fn unpack(
+    State(plane): State<ControlPlane>,
+    Authenticated(caller): Authenticated,
+    Params(session): Params<String>,
+    mut query: Query,
+    content: Body,
+) -> Answer<Response> {
+    let path = needed(&mut query)?;
+    query.finish()?;
+    let content = body::inbound(content, plane.ports().clock.clone()).into_stream();
+    let unpacked = plane.write_archive(&caller, &session, &path, bounded(content)).await?;
+    ok(&FilesUnpacked::from(unpacked))
 }
 
 /// Search names by a pattern (`*`, `?`, `[a-z]`), files for a text, or both. It is bounded; `cut` says by what.

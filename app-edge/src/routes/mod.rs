@@ -8,6 +8,7 @@ mod event;
 mod exec;
 mod file;
 mod health;
+mod metrics;
 mod page;
 mod planned;
 mod port;
@@ -43,6 +44,7 @@ pub(crate) fn table() -> Table {
         .with(exec::table)
         .with(terminal::table)
         .with(file::table)
+        .with(metrics::table)
         .with(port::table)
         .with(snapshot::table)
         .with(secret::table)

@@ -5,7 +5,7 @@ use crate::problem::Refusal;
 use crate::state::EdgeState;
 
 /// What is planned and not there yet. Each answers 501 `not_supported`.
-const PLANNED: [(MethodFilter, &str); 16] = {
+const PLANNED: [(MethodFilter, &str); 15] = {
     const GET: MethodFilter = MethodFilter::GET;
     const POST: MethodFilter = MethodFilter::POST;
     const PATCH: MethodFilter = MethodFilter::PATCH;
@@ -19,7 +19,6 @@ const PLANNED: [(MethodFilter, &str); 16] = {
         (PATCH, "/api/v1/templates/{template}"),
         (DELETE, "/api/v1/templates/{template}"),
         (GET, "/api/v1/sessions/{session}/events"),
-        (GET, "/api/v1/sessions/{session}/metrics"),
         (GET, "/api/v1/usage"),
         (GET, "/api/v1/export"),
         (POST, "/api/v1/import"),

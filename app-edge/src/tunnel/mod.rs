@@ -2,6 +2,7 @@
 //! unchanged, and everything ends when the right to be there does.
 
 mod copy;
+mod exec;
 mod forward;
 mod ssh;
 mod terminal;
@@ -22,6 +23,7 @@ use burstflare_ports::stream;
 use hyper::upgrade::OnUpgrade;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+pub(crate) use self::exec::exec;
 pub(crate) use self::forward::forward;
 pub(crate) use self::ssh::ssh;
 pub(crate) use self::terminal::terminal;

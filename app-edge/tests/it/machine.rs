@@ -12,10 +12,12 @@ use burstflare_ports::machine::{
     MachineOwner, MachineRuntime, MachineSpec, MachineStatus, RuntimeProfile, Started, Stopped,
 };
 use burstflare_ports::stream::Body;
-use burstflare_ports::wire::files::Found;
+use burstflare_ports::wire::files::{ArchiveReceived, Found};
 use burstflare_ports::wire::terminal::{Terminal, Terminals, USUAL};
 use burstflare_ports::wire::tree::{FORMAT, Summary};
-use burstflare_ports::wire::{EPOCH_HEADER, PROTOCOL, Ready, Refusal, SSH_KEY_HEADER, frame};
+use burstflare_ports::wire::{
+    Activity, EPOCH_HEADER, Metrics, MetricsSource, PROTOCOL, Ready, Reason, Refusal, SSH_KEY_HEADER, frame,
+};
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use hyper_util::rt::TokioIo;
@@ -138,6 +140,29 @@ impl AgentLink for Scripted {
                 body.into_stream().try_for_each(|_| async { Ok(()) }).await?;
                 crate::files::answer(&head)
             }
+            ("GET", "/v1/archive") => Response::new(Body::Full(Bytes::from_static(b"a tar"))),
+            ("PUT", "/v1/archive") => {
+                body.into_stream().try_for_each(|_| async { Ok(()) }).await?;
+                json(&ArchiveReceived { entries: 1, bytes: 1, skipped: 0, why: Vec::new() })
+            }
+            ("GET", "/v1/metrics") => json(&Metrics {
+                source: MetricsSource::Processes,
+                cpu_ms: 5,
+                cpu_millicores: 250,
+                memory: 1 << 20,
+                disk: 2 << 20,
+                disk_complete: true,
+                processes: 3,
+                uptime_ms: 4,
+                activity: Activity {
+                    last_active_ms_ago: 6,
+                    reason: Reason::Exec,
+                    busy: Vec::new(),
+                    cpu_ms: 5,
+                    mark: 0,
+                    ending: false,
+                },
+            }),
             ("GET", "/v1/search") => json(&Found { items: Vec::new(), looked_at: 1, cut: None }),
             ("GET", "/v1/ports") => json(&crate::application::ports()),
             ("GET", "/v1/ports/watch") => {

@@ -74,7 +74,7 @@ async fn a_foreign_id_is_answered_like_one_that_does_not_exist() {
 /// What a route wants to be asked with.
 pub(crate) fn query(path: &str) -> &'static str {
     match path.rsplit('/').next().unwrap_or_default() {
-        "files" => "?path=a",
+        "files" | "archive" => "?path=a",
         "search" => "?name=a",
         _ => "",
     }

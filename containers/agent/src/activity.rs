@@ -21,6 +21,7 @@ pub(crate) use burstflare_ports::wire::Reason;
 
 use self::jobs::Jobs;
 use self::processor::Processor;
+pub(crate) use self::processor::users;
 use crate::agent::Agent;
 use crate::reaper::Children;
 use crate::reply::{self, Refused, Reply};

@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use crate::activity::{self, Activity};
 use crate::auth::Key;
 use crate::files::Files;
+use crate::metrics::Meters;
 use crate::port::{self, Ports};
 use crate::process::Surroundings;
 use crate::reaper::Children;
@@ -32,7 +33,9 @@ const STACK: usize = 8 << 20;
 /// What we can beyond version 1 of the protocol: names of [`burstflare_ports::wire::capability`].
 const CAPABILITIES: &[&str] = &[
     capability::ACTIVITY,
+    capability::EXEC_STREAMS,
     capability::FILES,
+    capability::METRICS,
     capability::PORTS,
     capability::SECRETS,
     capability::SNAPSHOTS,
@@ -67,6 +70,8 @@ pub(crate) struct Agent {
     pub(crate) roots_in_use: Arc<tokio::sync::Mutex<()>>,
     /// Files that are read and written by path.
     pub(crate) files: Files,
+    /// What was measured last.
+    pub(crate) meters: Meters,
     /// Set once everything in the machine has ended.
     pub(crate) ended: AtomicBool,
     /// Told when the answer that reports the end is written.
@@ -140,6 +145,7 @@ impl Agent {
                 terminals: Terminals::default(),
                 roots_in_use: Arc::default(),
                 files: Files::default(),
+                meters: Meters::default(),
                 ended: AtomicBool::new(false),
                 finished: Notify::new(),
                 scans: Scans::default(),
@@ -187,7 +193,12 @@ impl Agent {
             machine: self.machine.clone(),
             epoch: self.epoch,
             ssh_host_key: self.host_key.public_line().to_owned(),
-            uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            uptime_ms: self.uptime_ms(),
         }
+    }
+
+    /// Since it started, in milliseconds.
+    pub(crate) fn uptime_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 }

@@ -2,6 +2,7 @@
 
 mod activity;
 mod agent;
+pub mod archive;
 mod auth;
 mod body;
 mod boot;
@@ -14,6 +15,7 @@ mod folder;
 #[doc(hidden)]
 pub mod fuzzing;
 mod hooks;
+mod metrics;
 mod port;
 mod process;
 mod pty;

@@ -21,7 +21,9 @@ use tokio::sync::Semaphore;
 
 use crate::agent::Agent;
 use crate::reply::{self, Refused, Reply, settle};
-use crate::{activity, bundle, exec, files, hooks, port, secrets, shutdown, snapshot, ssh, terminal, tree};
+use crate::{
+    activity, bundle, exec, files, hooks, metrics, port, secrets, shutdown, snapshot, ssh, terminal, tree,
+};
 
 /// Connections at a time; more wait in the socket's queue.
 const CONNECTIONS: usize = 256;
@@ -120,6 +122,7 @@ async fn call(agent: &Arc<Agent>, mut request: Request<Incoming>) -> Result<Repl
     match (request.method(), path.as_str()) {
         (&Method::GET, "/ready") => reply::json(&agent.ready()),
         (&Method::GET, "/v1/activity") => activity::tell(agent).await,
+        (&Method::GET, "/v1/metrics") => metrics::tell(agent).await,
         (&Method::GET, "/v1/ssh") => ssh::upgrade(agent, &mut request),
         (&Method::GET, "/v1/tree") => tree::send(agent).await,
         (&Method::PUT, "/v1/tree") => tree::receive(agent, request.into_body()).await,
@@ -127,6 +130,7 @@ async fn call(agent: &Arc<Agent>, mut request: Request<Incoming>) -> Result<Repl
         (&Method::POST, "/v1/snapshots/packs") => snapshot::packs(agent, request).await,
         (&Method::PUT, "/v1/snapshots") => snapshot::restore(agent, request.into_body()).await,
         (&Method::PUT, "/v1/bundle") => bundle::receive(agent, request.into_body()).await,
+        (&Method::GET, "/v1/exec") => exec::upgrade(agent, &mut request),
         (&Method::POST, "/v1/exec") => exec::exec(agent, request.into_body()).await,
         (&Method::GET, "/v1/terminals") => terminal::list(agent),
         (&Method::POST, "/v1/terminals") => terminal::create(agent, request.into_body()).await,

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use burstflare_ports::wire::frame;
 use hyper::body::Incoming;
 
+pub(crate) use self::member::{Member, end, padding};
 pub(crate) use self::meter::{Budget, HEADERS, Meter};
 pub(crate) use self::restore::copy;
 #[cfg(feature = "fuzzing")]

@@ -4,6 +4,8 @@
 
 #[path = "agent/activity.rs"]
 mod activity;
+#[path = "agent/archive.rs"]
+mod archive;
 #[path = "agent/bundle.rs"]
 mod bundle;
 #[path = "agent/calls.rs"]

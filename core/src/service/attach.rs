@@ -28,6 +28,8 @@ use crate::error::{Error, Kind, Result};
 const TICKET: Duration = Duration::from_secs(60);
 /// How long a request waits for a session that is being started.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Bytes of standard input that come with a request.
+const INLINE: usize = 128 << 10;
 /// A missed hint costs at most this.
 const LOOK: Duration = Duration::from_secs(2);
 
@@ -251,6 +253,11 @@ impl ControlPlane {
         let target = self.target(&session)?;
         match self.agent_exec(&target, request).await {
             Ok(response) => Ok(response),
+            // An agent of version 1 refuses fields that it does not know.
+            Err(error) if error.kind() == ErrorKind::Invalid && request.needs_streams() => {
+                let older = error.to_string().contains("unknown field");
+                Err(if older { super::files::too_old() } else { error.into() })
+            }
             Err(error) => Err(self.unanswered(&session, error).await),
         }
     }
@@ -323,6 +330,7 @@ impl ControlPlane {
 pub(super) fn refused(purpose: TicketPurpose) -> Error {
     let hint = match purpose {
         TicketPurpose::Ssh | TicketPurpose::Terminal => "Ask for a new one: `flare ssh` does that by itself.",
+        TicketPurpose::Exec => "Ask for a new one: `flare exec` does that by itself.",
         TicketPurpose::Preview => "Come in again: `flare open`.",
         TicketPurpose::Forward => "Ask for a new one: `flare port-forward` does that by itself.",
     };
@@ -341,6 +349,7 @@ const fn word(purpose: TicketPurpose) -> &'static str {
         TicketPurpose::Terminal => "terminal",
         TicketPurpose::Preview => "preview",
         TicketPurpose::Forward => "forward",
+        TicketPurpose::Exec => "exec",
     }
 }
 
@@ -364,6 +373,18 @@ fn check(request: &ExecRequest) -> Result<()> {
     }
     if request.timeout_ms.is_some_and(|limit| limit == 0 || limit > 86_400_000) {
         return Err(Error::invalid("timeout_ms", "timeout_ms is 1 to 86,400,000"));
+    }
+    if request.stdin.is_some() && request.stdin_b64.is_some() {
+        return Err(Error::invalid("stdin_b64", "stdin and stdin_b64 exclude each other"));
+    }
+    // In base64 a third longer.
+    if request.stdin.as_ref().is_some_and(|text| text.len() > INLINE)
+        || request.stdin_b64.as_ref().is_some_and(|text| text.len() > INLINE / 3 * 4 + 4)
+    {
+        return Err(Error::invalid(
+            "stdin",
+            "stdin has at most 128 KiB; more is streamed over the WebSocket",
+        ));
     }
     Ok(())
 }

@@ -101,6 +101,7 @@ impl ControlPlane {
             // Reproducible where tools honour it: the same folder gives the same times.
             env: BTreeMap::from([("SOURCE_DATE_EPOCH".to_owned(), "315532800".to_owned())]),
             timeout_ms: u64::try_from(limit.as_millis()).ok(),
+            ..ExecRequest::default()
         };
         let body = self.agent_exec(&target, &request).await?.into_body();
         let end = self.follow(body, &mut log).await?;
@@ -108,6 +109,9 @@ impl ControlPlane {
             ExecOutput::Exit(0) => Verdict::Done,
             ExecOutput::Exit(status) => setup_failed(number, line, &format!("ended with status {status}")),
             ExecOutput::Signal(signal) => setup_failed(number, line, &format!("was ended by SIG{signal}")),
+            ExecOutput::TimedOut(millis) => {
+                setup_failed(number, line, &format!("took longer than {} s and was ended", millis / 1000))
+            }
             ExecOutput::Error(reason) => setup_failed(number, line, &reason),
             _ => {
                 return Err(PortError::new(ErrorKind::Unavailable, "build.step", "the output broke off"));

@@ -3,11 +3,13 @@
 
 use std::time::Duration;
 
-use burstflare_ports::record::Session;
+use burstflare_ports::record::{Session, VersionSpec};
 use burstflare_ports::store::{ChangeSet, Family};
 use burstflare_ports::stream::{Body, ByteStream};
-use burstflare_ports::wire::files::{FileChange, FileInfo, FileKind, FolderPage, Found, KIND_HEADER};
-use burstflare_ports::wire::{Refusal, UNKNOWN_CALL};
+use burstflare_ports::wire::files::{
+    ArchiveReceived, FileChange, FileInfo, FileKind, FolderPage, Found, KIND_HEADER,
+};
+use burstflare_ports::wire::{Metrics, Refusal, UNKNOWN_CALL};
 use http::{HeaderMap, Method, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -185,6 +187,48 @@ impl ControlPlane {
             .await
     }
 
+    /// A folder as an archive; the body is the agent's.
+    ///
+    /// # Errors
+    /// As [`ControlPlane::read_file`].
+    pub async fn read_archive(&self, caller: &Caller, session: &str, path: &str) -> Result<Response<Body>> {
+        let session = self.running(caller, session).await?;
+        let path = Query::new(path).onto("/v1/archive");
+        self.file_call(&session, Method::GET, &path, HeaderMap::new(), Body::empty(), SLOW).await
+    }
+
+    /// Unpacks an archive into a folder.
+    ///
+    /// # Errors
+    /// As [`ControlPlane::write_file`].
+    pub async fn write_archive(
+        &self,
+        caller: &Caller,
+        session: &str,
+        path: &str,
+        bytes: ByteStream,
+    ) -> Result<ArchiveReceived> {
+        let session = self.running(caller, session).await?;
+        self.audit_file(caller, &session, "session.file.unpack", json!({ "path": shown(path) })).await?;
+        let path = Query::new(path).onto("/v1/archive");
+        let body = Body::Stream(bytes);
+        document(self.file_call(&session, Method::PUT, &path, HeaderMap::new(), body, LONG).await?).await
+    }
+
+    /// What a session's machine uses, and what it was promised.
+    ///
+    /// # Errors
+    /// As [`ControlPlane::read_file`].
+    pub async fn metrics(&self, caller: &Caller, session: &str) -> Result<(Metrics, Option<VersionSpec>)> {
+        let session = self.running(caller, session).await?;
+        let response = self
+            .file_call(&session, Method::GET, "/v1/metrics", HeaderMap::new(), Body::empty(), QUICK)
+            .await?;
+        let metrics = document(response).await?;
+        let version = self.store().version(session.workspace, session.version).await?;
+        Ok((metrics, version.and_then(|version| version.spec)))
+    }
+
     async fn audit_file(
         &self,
         caller: &Caller,
@@ -278,17 +322,22 @@ fn meaning(refused: &Refusal) -> Error {
     match refused.code.as_str() {
         "stale_epoch" | "unauthorized" => moved_on(),
         // Calls have no names that come and go: this agent is older than the call.
-        UNKNOWN_CALL | "not_found" => Error::new(
-            Kind::Unsupported,
-            "not_supported",
-            "The session's machine runs an older version that cannot do that.",
-            "Restart the session: `flare session restart`.",
-        ),
+        UNKNOWN_CALL | "not_found" => too_old(),
         code => match REFUSALS.iter().find(|(known, ..)| *known == code) {
             Some((code, kind, hint)) => Error::new(*kind, code, refused.message.clone(), *hint),
             None => unknown(&refused.message),
         },
     }
+}
+
+/// An agent that was started by an older version.
+pub(super) fn too_old() -> Error {
+    Error::new(
+        Kind::Unsupported,
+        "not_supported",
+        "The session's machine was started by an older version, which cannot do that.",
+        "Restart the session: `flare session restart` gives it the server's present version.",
+    )
 }
 
 /// Another life's agent: it was restarted since the session was looked up.

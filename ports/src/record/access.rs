@@ -188,6 +188,8 @@ pub enum TicketPurpose {
     Preview,
     /// One connection to one port.
     Forward,
+    /// One command with its standard input.
+    Exec,
 }
 
 /// A single-use ticket of workspace data: for one session, one purpose, one epoch, 60 seconds.

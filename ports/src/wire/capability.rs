@@ -6,9 +6,13 @@ pub const ACTIVITY: &str = "activity";
 pub const PORTS: &str = "ports";
 /// Terminals with several viewers.
 pub const TERMINALS: &str = "terminals";
-/// Files by path, and search.
+/// What the machine uses.
+pub const METRICS: &str = "metrics";
+/// Files by path, search, and folders as archives.
 pub const FILES: &str = "files";
 /// Incremental snapshots in packs: [`super::snapshot`].
 pub const SNAPSHOTS: &str = super::snapshot::CAPABILITY;
 /// `PUT /v1/secrets`.
 pub const SECRETS: &str = "secrets";
+/// Commands with standard input, a terminal, limits of output, and over a WebSocket.
+pub const EXEC_STREAMS: &str = "exec-streams";

@@ -11,6 +11,8 @@
 //! | `PUT /v1/files?path=` | bytes (`If-Match`, `If-None-Match`; `mode` octal, `mtime_ns`, `parents=true`) → [`FileInfo`] |
 //! | `DELETE /v1/files?path=` | (`If-Match`; `recursive=true`) → 204 |
 //! | `POST /v1/files` | [`FileChange`] → [`FileInfo`] |
+//! | `GET /v1/archive?path=` | → a tar of a folder: itself as `.`, then what is in it |
+//! | `PUT /v1/archive?path=` | such a tar, unpacked into the folder → [`ArchiveReceived`] |
 //! | `GET /v1/search?path=` | (`name`, `text`, `limit`) → [`Found`] |
 //!
 //! Every answer about something that is there carries [`KIND_HEADER`].
@@ -112,6 +114,19 @@ pub enum FileChange {
         #[serde(default)]
         replace: bool,
     },
+}
+
+/// What became of an archive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArchiveReceived {
+    /// Files, folders and links that are there now.
+    pub entries: u64,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// How much was left out: what could not be read, devices, links that lead out, names that folders have.
+    pub skipped: u64,
+    /// Some of it, with the reason.
+    pub why: Vec<String>,
 }
 
 /// One hit of a search.

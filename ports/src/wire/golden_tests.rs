@@ -110,9 +110,28 @@ fn exec() {
             cwd: Some("/tmp".into()),
             env: BTreeMap::from([("A".into(), "1".into())]),
             timeout_ms: Some(5),
+            ..ExecRequest::default()
         },
         r#"{"argv":["sh","-c","id"],"cwd":"/tmp","env":{"A":"1"},"timeout_ms":5}"#,
     );
+    golden(
+        &ExecRequest {
+            argv: vec!["cat".into()],
+            stdin: Some("a".into()),
+            stdin_b64: Some("/w==".into()),
+            output_limit: Some(9),
+            tty: Some(TtySize { cols: 80, rows: 24 }),
+            detach: true,
+            ..ExecRequest::default()
+        },
+        r#"{"argv":["cat"],"stdin":"a","stdin_b64":"/w==","output_limit":9,"tty":{"cols":80,"rows":24},"detach":true}"#,
+    );
+    golden(&ExecInput::Eof, r#""eof""#);
+    golden(&ExecInput::Resize(TtySize { cols: 1, rows: 2 }), r#"{"resize":{"cols":1,"rows":2}}"#);
+    golden(&ExecInput::Signal("INT".into()), r#"{"signal":"INT"}"#);
+    golden(&ExecOutput::Ack(7), r#"{"ack":7}"#);
+    golden(&ExecOutput::TimedOut(5), r#"{"timed_out":5}"#);
+    golden(&ExecOutput::OutputLimit(9), r#"{"output_limit":9}"#);
     golden(&ExecOutput::Stdout("a\n".into()), r#"{"stdout":"a\n"}"#);
     golden(&ExecOutput::StdoutB64("/w==".into()), r#"{"stdout_b64":"/w=="}"#);
     golden(&ExecOutput::Stderr("e".into()), r#"{"stderr":"e"}"#);
@@ -268,5 +287,35 @@ fn file_messages() {
             cut: Some(Cut::Hits),
         },
         r#"{"items":[{"path":"/w/a","kind":"other","line":2,"text":"x"}],"looked_at":5,"cut":"hits"}"#,
+    );
+}
+
+#[test]
+fn metrics_and_archives() {
+    let activity = Activity {
+        last_active_ms_ago: 1,
+        reason: Reason::Exec,
+        busy: vec![],
+        cpu_ms: 2,
+        mark: 3,
+        ending: false,
+    };
+    golden(
+        &Metrics {
+            source: MetricsSource::Processes,
+            cpu_ms: 2,
+            cpu_millicores: 250,
+            memory: 4,
+            disk: 5,
+            disk_complete: true,
+            processes: 6,
+            uptime_ms: 7,
+            activity,
+        },
+        r#"{"source":"processes","cpu_ms":2,"cpu_millicores":250,"memory":4,"disk":5,"disk_complete":true,"processes":6,"uptime_ms":7,"activity":{"last_active_ms_ago":1,"reason":"exec","busy":[],"cpu_ms":2,"mark":3,"ending":false}}"#,
+    );
+    golden(
+        &files::ArchiveReceived { entries: 1, bytes: 2, skipped: 3, why: vec!["x".into()] },
+        r#"{"entries":1,"bytes":2,"skipped":3,"why":["x"]}"#,
     );
 }

@@ -8,8 +8,10 @@
 //! | call | body → answer |
 //! |---|---|
 //! | `GET /ready` | → [`Ready`] |
-//! | `POST /v1/exec` | [`ExecRequest`] → JSON lines of [`ExecOutput`], the last one `exit`, `signal` or `error` |
+//! | `POST /v1/exec` | [`ExecRequest`] → JSON lines of [`ExecOutput`], the last one `exit`, `signal`, `timed_out`, `output_limit` or `error` |
+//! | `GET /v1/exec` (WebSocket) | [`ExecRequest`], then standard input and [`ExecInput`] → output and [`ExecOutput`] |
 //! | `GET /v1/ssh` (WebSocket) | [`SSH_KEY_HEADER`] names the one public key that may log in; binary messages carry the SSH stream, as it is or, by subprotocol, so that it survives a cut ([`resume`]) |
+//! | `GET /v1/metrics` | → [`Metrics`] |
 //! | `… /v1/files`, `GET /v1/search` | see [`files`] |
 //! | `PUT /v1/bundle` | a tar.zst or tar.gz, unpacked into `/workspace` → [`tree::Summary`] |
 //! | `GET /v1/tree` | → [`frame`]d archive of all roots, then [`tree::Summary`] |
@@ -37,6 +39,7 @@ pub mod capability;
 mod exec;
 pub mod files;
 pub mod frame;
+mod metrics;
 pub mod path;
 pub mod port;
 mod ready;
@@ -49,7 +52,8 @@ pub mod tree;
 pub use activity::{Activity, Busy, Quiesce, Reason};
 pub use boot::{Boot, Egress, run_folder};
 pub use capability::ACTIVITY;
-pub use exec::{ExecOutput, ExecRequest};
+pub use exec::{EXEC_STDERR, EXEC_STDOUT, EXEC_WINDOW, ExecInput, ExecOutput, ExecRequest, TtySize};
+pub use metrics::{Metrics, MetricsSource};
 pub use ready::{Ready, Refusal, Shutdown};
 pub use secrets::{SECRETS_TOTAL, Secrets, is_reserved};
 

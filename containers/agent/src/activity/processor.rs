@@ -65,7 +65,7 @@ fn used() -> Duration {
 }
 
 /// All processes but us: as process 1 everyone, elsewhere everyone who descends from us.
-fn users() -> Vec<i32> {
+pub(crate) fn users() -> Vec<i32> {
     let own = getpid().as_raw_nonzero().get();
     if own != 1 {
         return descendants().into_iter().map(|pid| pid.as_raw_nonzero().get()).collect();

@@ -1,5 +1,6 @@
 //! Files by path: see [`burstflare_ports::wire::files`].
 
+mod archive;
 mod change;
 mod condition;
 mod glob;
@@ -68,7 +69,7 @@ impl Files {
 
 /// Whether a call is one of these.
 pub(crate) fn is_ours(path: &str) -> bool {
-    matches!(path, "/v1/files" | "/v1/search")
+    matches!(path, "/v1/files" | "/v1/search" | "/v1/archive")
 }
 
 /// Answers such a call.
@@ -80,6 +81,8 @@ pub(crate) async fn call(agent: &Arc<Agent>, request: Request<Incoming>) -> Resu
         (&Method::PUT, "/v1/files") => write::put(agent, request).await,
         (&Method::DELETE, "/v1/files") => change::delete(agent, &request).await,
         (&Method::POST, "/v1/files") => change::change(agent, request).await,
+        (&Method::GET, "/v1/archive") => archive::send(agent, &request).await,
+        (&Method::PUT, "/v1/archive") => archive::receive(agent, request).await,
         (&Method::GET, "/v1/search") => search::search(agent, &request).await,
         _ => Err(Refused::unknown_call(UNKNOWN_CALL_MESSAGE)),
     }

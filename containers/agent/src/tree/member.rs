@@ -13,18 +13,18 @@ const BLOCK: usize = 512;
 const SHORT: usize = 100;
 
 /// One member, without its content.
-pub(super) struct Member<'a> {
-    pub(super) name: &'a [u8],
-    pub(super) kind: Kind,
-    pub(super) mode: u32,
-    pub(super) mtime_ns: i64,
-    pub(super) size: u64,
-    pub(super) link: Option<&'a [u8]>,
+pub(crate) struct Member<'a> {
+    pub(crate) name: &'a [u8],
+    pub(crate) kind: Kind,
+    pub(crate) mode: u32,
+    pub(crate) mtime_ns: i64,
+    pub(crate) size: u64,
+    pub(crate) link: Option<&'a [u8]>,
 }
 
 impl Member<'_> {
     /// Writes the headers. `size` bytes of content and [`padding`] have to follow.
-    pub(super) fn write(&self, out: &mut impl Write) -> io::Result<()> {
+    pub(crate) fn write(&self, out: &mut impl Write) -> io::Result<()> {
         let time = format!("mtime={}\n", decimal(self.mtime_ns));
         write_extension(out, EntryType::XHeader, b"pax", &pax_record(&time))?;
         let link = self.link.unwrap_or_default();
@@ -52,13 +52,13 @@ impl Member<'_> {
 }
 
 /// Fills the last block of so many bytes of content.
-pub(super) fn padding(size: u64, out: &mut impl Write) -> io::Result<()> {
+pub(crate) fn padding(size: u64, out: &mut impl Write) -> io::Result<()> {
     let over = usize::try_from(size % BLOCK as u64).unwrap_or(0);
     if over == 0 { Ok(()) } else { out.write_all(&[0; BLOCK][over..]) }
 }
 
 /// The two empty blocks that end an archive.
-pub(super) fn end(out: &mut impl Write) -> io::Result<()> {
+pub(crate) fn end(out: &mut impl Write) -> io::Result<()> {
     out.write_all(&[0; 2 * BLOCK])
 }
 
@@ -107,7 +107,7 @@ fn decimal(nanos: i64) -> String {
 }
 
 /// Back from [`decimal`]; also takes fewer decimals, as other writers make them.
-pub(super) fn parse_decimal(text: &str) -> Option<i64> {
+pub(crate) fn parse_decimal(text: &str) -> Option<i64> {
     let (negative, text) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
     if fraction.len() > 9 || !text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {

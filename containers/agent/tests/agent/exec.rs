@@ -83,7 +83,7 @@ async fn the_deadline_kills_the_whole_group() {
     let request = ExecRequest { timeout_ms: Some(300), ..sh("sleep 604 & echo $! >pid; echo started; wait") };
     let (stdout, _, last) = machine.exec(&request).await;
     assert_eq!(stdout, b"started\n");
-    assert!(matches!(last, ExecOutput::Error(text) if text.contains("300 ms")));
+    assert_eq!(last, ExecOutput::TimedOut(300));
     let pid = std::fs::read_to_string(machine.roots[0].join("pid")).unwrap();
     eventually("the child's death", || !alive(&pid)).await;
 }
@@ -151,4 +151,202 @@ async fn senseless_requests_are_refused() {
     assert_eq!(machine.refusal(Method::POST, "/v1/exec", long).await.0, 400);
     let huge = Bytes::from(vec![b' '; (1 << 20) + 1]);
     assert_eq!(machine.refusal(Method::POST, "/v1/exec", huge).await.0, 413);
+}
+
+#[tokio::test]
+async fn input_comes_with_the_request() {
+    let machine = Machine::start();
+    let cat = |request| ExecRequest { argv: vec!["cat".into()], ..request };
+    let text = cat(ExecRequest { stdin: Some("grün\n".into()), ..ExecRequest::default() });
+    assert_eq!(machine.exec(&text).await.0, "grün\n".as_bytes());
+    let bytes: Vec<u8> = (0..=255).cycle().take(100_000).collect();
+    let encoded = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, &bytes);
+    let binary = cat(ExecRequest { stdin_b64: Some(encoded), ..ExecRequest::default() });
+    assert!(machine.exec(&binary).await.0 == bytes);
+    // Nobody has to read it, and without one there is an end at once.
+    let unread = ExecRequest { stdin: Some("x".repeat(100_000)), ..sh("echo done") };
+    assert_eq!(machine.exec(&unread).await.0, b"done\n");
+    assert_eq!(machine.exec(&cat(ExecRequest::default())).await.2, ExecOutput::Exit(0));
+    for bad in [
+        r#"{"argv":["cat"],"stdin":"a","stdin_b64":"YQ=="}"#.to_owned(),
+        r#"{"argv":["cat"],"stdin_b64":"%"}"#.to_owned(),
+        format!(r#"{{"argv":["cat"],"stdin":"{}"}}"#, "x".repeat((128 << 10) + 1)),
+    ] {
+        assert_eq!(machine.refusal(Method::POST, "/v1/exec", bad).await.0, 400);
+    }
+}
+
+#[tokio::test]
+async fn who_does_not_obey_is_killed() {
+    let machine = Machine::start();
+    let obeying = ExecRequest {
+        timeout_ms: Some(300),
+        ..sh("trap 'echo last words; exit 3' TERM; echo $$ >pid; while :; do sleep 0.05; done")
+    };
+    let (stdout, _, last) = machine.exec(&obeying).await;
+    assert_eq!((stdout, last), (b"last words\n".to_vec(), ExecOutput::TimedOut(300)));
+    let stubborn = ExecRequest {
+        timeout_ms: Some(300),
+        ..sh(
+            "trap '' TERM; (trap '' TERM; echo $$ >child; while :; do sleep 0.05; done) & echo $$ >pid; wait; sleep 60",
+        )
+    };
+    assert_eq!(machine.exec(&stubborn).await.2, ExecOutput::TimedOut(300));
+    let pid = std::fs::read_to_string(machine.roots[0].join("pid")).unwrap();
+    eventually("the end of both", || !alive(&pid)).await;
+}
+
+#[tokio::test]
+async fn output_has_a_limit_where_one_was_asked_for() {
+    let machine = Machine::start();
+    let (stdout, _, last) = machine.exec(&ExecRequest { output_limit: Some(100_000), ..sh("yes") }).await;
+    assert_eq!((stdout.len(), last), (100_000, ExecOutput::OutputLimit(100_000)));
+    let exact = ExecRequest { output_limit: Some(3), ..sh("echo ab") };
+    assert_eq!(machine.exec(&exact).await.2, ExecOutput::Exit(0));
+}
+
+#[tokio::test]
+async fn a_detached_command_goes_on_alone() {
+    let machine = Machine::start();
+    let script = "echo started; while [ ! -e go ]; do sleep 0.02; done; for i in 1 2 3; do echo $i; done; echo done >end";
+    let body = serde_json::to_vec(&ExecRequest { detach: true, ..sh(script) }).unwrap();
+    let mut body = machine.open(Method::POST, "/v1/exec", body).await.into_body();
+    body.frame().await.unwrap().unwrap();
+    drop(body);
+    machine.sh("touch go").await;
+    eventually("its end", || machine.roots[0].join("end").exists()).await;
+}
+
+#[tokio::test]
+async fn a_terminal_is_one_where_it_was_asked_for() {
+    use burstflare_ports::wire::TtySize;
+    let machine = Machine::start();
+    let request = ExecRequest {
+        tty: Some(TtySize { cols: 91, rows: 17 }),
+        stdin: Some("typed\n".into()),
+        ..sh("test -t 0 && test -t 1 && stty size; echo $TERM; read line; echo got $line")
+    };
+    let (stdout, stderr, last) = machine.exec(&request).await;
+    let text = String::from_utf8(stdout).unwrap().replace('\r', "");
+    assert!(text.contains("17 91\nxterm-256color\n") && text.contains("got typed\n"), "{text:?}");
+    assert_eq!((stderr.len(), last), (0, ExecOutput::Exit(0)));
+}
+
+mod socket {
+    use burstflare_ports::wire::{EPOCH_HEADER, EXEC_STDOUT, EXEC_WINDOW, ExecInput, TtySize};
+    use futures_util::{SinkExt, StreamExt};
+    use tokio::net::UnixStream;
+    use tokio_tungstenite::WebSocketStream;
+    use tokio_tungstenite::tungstenite::Message;
+    use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+
+    use super::*;
+    use crate::machine::{EPOCH, KEY};
+
+    async fn open(machine: &Machine, request: &ExecRequest) -> WebSocketStream<UnixStream> {
+        let stream = UnixStream::connect(machine.socket()).await.unwrap();
+        let mut call = "ws://agent/v1/exec".into_client_request().unwrap();
+        call.headers_mut().insert("authorization", format!("Bearer {KEY}").parse().unwrap());
+        call.headers_mut().insert(EPOCH_HEADER, EPOCH.into());
+        let (mut socket, _) = tokio_tungstenite::client_async(call, stream).await.unwrap();
+        socket.send(Message::Text(serde_json::to_string(request).unwrap().into())).await.unwrap();
+        socket
+    }
+
+    fn say(input: &ExecInput) -> Message {
+        Message::Text(serde_json::to_string(input).unwrap().into())
+    }
+
+    /// Reads to the last word: standard output, and that word.
+    async fn rest(socket: &mut WebSocketStream<UnixStream>) -> (Vec<u8>, ExecOutput) {
+        let mut stdout = Vec::new();
+        loop {
+            match socket.next().await.unwrap().unwrap() {
+                Message::Binary(bytes) if bytes[0] == EXEC_STDOUT => stdout.extend_from_slice(&bytes[1..]),
+                Message::Text(text) => match serde_json::from_str(&text).unwrap() {
+                    ExecOutput::Ack(_) => {}
+                    last => return (stdout, last),
+                },
+                other => unreachable!("{other:?}"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn input_and_output_flow_at_the_same_time() {
+        let machine = Machine::start();
+        let mut socket =
+            open(&machine, &ExecRequest { argv: vec!["cat".into()], ..ExecRequest::default() }).await;
+        let total = 8 << 20;
+        let bytes: Vec<u8> = (0_u32..).flat_map(u32::to_le_bytes).take(total).collect();
+        let (mut sent, mut taken, mut back) = (0, 0, Vec::new());
+        while back.len() < total {
+            while sent < total && sent - taken + 32_768 <= EXEC_WINDOW {
+                let piece = bytes[sent..(sent + 32_768).min(total)].to_vec();
+                sent += piece.len();
+                socket.send(Message::Binary(piece.into())).await.unwrap();
+            }
+            match socket.next().await.unwrap().unwrap() {
+                Message::Binary(bytes) => back.extend_from_slice(&bytes[1..]),
+                Message::Text(text) => match serde_json::from_str(&text).unwrap() {
+                    ExecOutput::Ack(total) => taken = usize::try_from(total).unwrap(),
+                    other => unreachable!("{other:?}"),
+                },
+                other => unreachable!("{other:?}"),
+            }
+        }
+        assert!(back == bytes);
+        socket.send(say(&ExecInput::Eof)).await.unwrap();
+        assert_eq!(rest(&mut socket).await, (Vec::new(), ExecOutput::Exit(0)));
+    }
+
+    #[tokio::test]
+    async fn signals_pass_a_full_input() {
+        let machine = Machine::start();
+        let script = "trap 'echo interrupted; exit 9' INT; echo ready; while :; do sleep 0.05; done";
+        let mut socket = open(&machine, &sh(script)).await;
+        assert!(matches!(socket.next().await.unwrap().unwrap(), Message::Binary(_)));
+        for _ in 0..EXEC_WINDOW / 65_536 {
+            socket.send(Message::Binary(vec![0; 65_536].into())).await.unwrap();
+        }
+        socket.send(say(&ExecInput::Signal("INT".into()))).await.unwrap();
+        assert_eq!(rest(&mut socket).await, (b"interrupted\n".to_vec(), ExecOutput::Exit(9)));
+    }
+
+    #[tokio::test]
+    async fn a_terminal_is_resized() {
+        let machine = Machine::start();
+        let script = "trap 'stty size; exit' WINCH; echo ready; while :; do sleep 0.05; done";
+        let tty = Some(TtySize { cols: 80, rows: 24 });
+        let mut socket = open(&machine, &ExecRequest { tty, ..sh(script) }).await;
+        assert!(matches!(socket.next().await.unwrap().unwrap(), Message::Binary(_)));
+        socket.send(say(&ExecInput::Resize(TtySize { cols: 100, rows: 30 }))).await.unwrap();
+        let (stdout, last) = rest(&mut socket).await;
+        assert_eq!((stdout, last), (b"30 100\r\n".to_vec(), ExecOutput::Exit(0)));
+    }
+
+    #[tokio::test]
+    async fn a_caller_who_hangs_up_or_breaks_the_rules_ends_the_command() {
+        let machine = Machine::start();
+        for breaking in [false, true] {
+            let mut socket = open(&machine, &sh("echo $$ >pid; echo ready; exec sleep 607")).await;
+            assert!(matches!(socket.next().await.unwrap().unwrap(), Message::Binary(_)));
+            let pid = std::fs::read_to_string(machine.roots[0].join("pid")).unwrap();
+            if breaking {
+                // More than the window, and nobody reads it.
+                for _ in 0..2 * EXEC_WINDOW / 65_536 + 4 {
+                    if socket.send(Message::Binary(vec![0; 65_536].into())).await.is_err() {
+                        break;
+                    }
+                }
+            } else {
+                drop(socket);
+            }
+            eventually("the command's end", || !alive(&pid)).await;
+        }
+        let mut nonsense = open(&machine, &ExecRequest::default()).await;
+        assert!(matches!(rest(&mut nonsense).await.1, ExecOutput::Error(_)));
+        let (status, refusal) = machine.refusal(Method::GET, "/v1/exec", "").await;
+        assert_eq!((status, refusal.code.as_str()), (400, "invalid"));
+    }
 }
