@@ -61,20 +61,26 @@ pub(crate) async fn read_by<T: Send + 'static>(
                 return;
             }
         }
-        let swallowing = async {
-            let mut swallowed = 0;
-            while let Ok(Some(chunk)) = next(&mut body).await {
-                swallowed += chunk.len() as u64;
-                if swallowed > SWALLOW {
-                    break;
-                }
-            }
-        };
-        let _ = tokio::time::timeout(SWALLOW_FOR, swallowing).await;
+        swallow(&mut body).await;
     };
     feeding.await;
     drop(sender);
     job.await.map_err(|error| Refused::internal(error.to_string()))?
+}
+
+/// Takes the rest of a body that is refused already, within bounds: a sender that still writes would otherwise meet a
+/// closed connection and never read why.
+pub(crate) async fn swallow(body: &mut Incoming) {
+    let swallowing = async {
+        let mut swallowed = 0;
+        while let Ok(Some(chunk)) = next(body).await {
+            swallowed += chunk.len() as u64;
+            if swallowed > SWALLOW {
+                break;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(SWALLOW_FOR, swallowing).await;
 }
 
 /// The next piece of a body, `None` at its end. A sender that goes silent is an error.

@@ -37,7 +37,16 @@ struct Wish {
 
 /// See the module.
 pub(super) async fn put(agent: &Arc<Agent>, request: Request<Incoming>) -> Result<Reply, Refused> {
-    let mut query = Query::of(&request)?;
+    let (head, mut body) = request.into_parts();
+    let result = take(agent, &Request::from_parts(head, ()), &mut body).await;
+    if result.is_err() {
+        body::swallow(&mut body).await;
+    }
+    result
+}
+
+async fn take(agent: &Arc<Agent>, request: &Request<()>, body: &mut Incoming) -> Result<Reply, Refused> {
+    let mut query = Query::of(request)?;
     let path_text = query.path()?;
     let mode = query.text("mode").map(|text| {
         u32::from_str_radix(&text, 8)
@@ -62,7 +71,7 @@ pub(super) async fn put(agent: &Arc<Agent>, request: Request<Incoming>) -> Resul
         Ok((place, wish, draft))
     })
     .await?;
-    let draft = receive(request.into_body(), draft).await?;
+    let draft = receive(body, draft).await?;
     let turn = Arc::clone(&agent.files.turn).lock_owned().await;
     let info = blocking(move || {
         let result = settle(&place, &wish, &draft);
@@ -75,12 +84,12 @@ pub(super) async fn put(agent: &Arc<Agent>, request: Request<Incoming>) -> Resul
 }
 
 /// Takes the body in pieces of a quarter mebibyte; the sender waits while the disk does.
-async fn receive(mut body: Incoming, draft: Draft) -> Result<Draft, Refused> {
+async fn receive(body: &mut Incoming, draft: Draft) -> Result<Draft, Refused> {
     let mut draft = Some(draft);
     let mut piece = BytesMut::new();
     let mut total = 0_u64;
     loop {
-        let chunk = body::next(&mut body).await.map_err(|error| Refused::invalid(error.to_string()))?;
+        let chunk = body::next(body).await.map_err(|error| Refused::invalid(error.to_string()))?;
         let ended = chunk.is_none();
         total += chunk.as_ref().map_or(0, Bytes::len) as u64;
         piece.extend_from_slice(&chunk.unwrap_or_default());

@@ -436,6 +436,15 @@ async fn an_upload_that_breaks_off_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn who_is_refused_in_the_middle_of_a_body_reads_why() {
+    let machine = Machine::start();
+    for _ in 0..10 {
+        let answer = put(&machine, b"none/f", &[], vec![0; 4 << 20]).await;
+        assert_eq!((answer.status, answer.code().as_str()), (404, "no_such_file"));
+    }
+}
+
+#[tokio::test]
 async fn large_files_flow_both_ways_and_the_agent_stays_small() {
     let machine = Machine::start();
     let size = 96 << 20;
