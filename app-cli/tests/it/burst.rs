@@ -1,8 +1,8 @@
-//! A burst of creates and deletes at once leaves nothing behind: what a server holds is counted before it and
+//! A burst of creates, deletes and forks at once leaves nothing behind: what a server holds is counted before it and
 //! after everything of it is deleted again.
 //!
-//! `BURST` says how many sessions are created at once (default 30; 100 for the record); half as many are deleted at
-//! the same time.
+//! `BURST` says how many sessions are created at once (default 30; 100 for the record); half as many are deleted and a
+//! fifth as many forked at the same time.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -87,10 +87,7 @@ impl Seen {
 }
 
 fn numbers(folder: &str) -> impl Iterator<Item = u32> {
-    fs::read_dir(folder)
-        .expect("a folder")
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+    fs::read_dir(folder).expect("a folder").flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 /// `pid:[4026531836]` and its like; empty where the process has ended.
@@ -132,10 +129,13 @@ fn files(data: &Path) -> BTreeSet<PathBuf> {
 #[test]
 fn a_burst_leaves_nothing_behind() {
     let creates: usize = std::env::var("BURST").ok().and_then(|text| text.parse().ok()).unwrap_or(30);
-    let deletes = creates / 2;
+    let (deletes, forks) = (creates / 2, creates / 5);
     let place = Place::new();
     let server = place.server();
     session(&place, &server, None);
+    place.flare(["session", "exec", "s", "--", "sh", "-c", "echo kept > mark"]).ok();
+    let snapshot = place.flare(["snapshot", "create", "s", "--json"]).ok().json();
+    let snapshot = snapshot["id"].as_str().expect("an id");
     let mut seen = Seen::default();
     seen.look(&server.data);
     // What the one session that stays holds belongs to both counts.
@@ -146,18 +146,24 @@ fn a_burst_leaves_nothing_behind() {
     at_once(&place, &old, |name| words(&["session", "up", name, "--template", "t"]));
     assert!(seen.look(&server.data) > deletes, "the sessions are not seen");
     let new: Vec<_> = (0..creates).map(|number| format!("new-{number}")).collect();
+    let forked: Vec<_> = (0..forks).map(|number| format!("fork-{number}")).collect();
     let begun = Instant::now();
-    let all: Vec<_> = [&new[..], &old[..]].concat();
+    let all: Vec<_> = [&new[..], &old[..], &forked[..]].concat();
     at_once(&place, &all, |name| match name.split_once('-') {
         Some(("new", _)) => words(&["session", "up", name, "--template", "t"]),
-        _ => words(&["session", "delete", name]),
+        Some(("old", _)) => words(&["session", "delete", name]),
+        _ => words(&["snapshot", "fork", snapshot, name]),
     });
     let took = begun.elapsed();
     let alive = seen.look(&server.data);
-    assert_eq!(alive, 1 + creates, "machines that live");
-    place.flare(["session", "exec", &new[0], "--", "true"]).ok();
+    assert_eq!(alive, 1 + creates + forks, "machines that live");
+    for name in [&new[0], &forked[0]] {
+        let there = place.flare(["session", "exec", name, "--", "sh", "-c", "cat mark 2>/dev/null; true"]).ok();
+        assert_eq!(there.out == "kept\n", name.starts_with("fork"), "{name}: {there:?}");
+    }
 
-    at_once(&place, &new, |name| words(&["session", "delete", name]));
+    let rest: Vec<_> = [&new[..], &forked[..]].concat();
+    at_once(&place, &rest, |name| words(&["session", "delete", name]));
     // Ends are told before the last descriptor of them is closed.
     let until = Instant::now() + PATIENCE;
     let mut after = seen.holdings(&server);
@@ -173,7 +179,7 @@ fn a_burst_leaves_nothing_behind() {
     assert!(stray.is_empty(), "files: {stray:?}");
     assert_eq!(after, before);
     println!(
-        "{creates} creates and {deletes} deletes at once took {} ms; {} namespaces and {} control \
+        "{creates} creates, {deletes} deletes and {forks} forks at once took {} ms; {} namespaces and {} control \
          groups came and went; nothing is left",
         took.as_millis(),
         seen.namespaces.len(),
