@@ -87,7 +87,10 @@ impl Seen {
 }
 
 fn numbers(folder: &str) -> impl Iterator<Item = u32> {
-    fs::read_dir(folder).expect("a folder").flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+    fs::read_dir(folder)
+        .expect("a folder")
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 /// `pid:[4026531836]` and its like; empty where the process has ended.
@@ -158,7 +161,8 @@ fn a_burst_leaves_nothing_behind() {
     let alive = seen.look(&server.data);
     assert_eq!(alive, 1 + creates + forks, "machines that live");
     for name in [&new[0], &forked[0]] {
-        let there = place.flare(["session", "exec", name, "--", "sh", "-c", "cat mark 2>/dev/null; true"]).ok();
+        let there =
+            place.flare(["session", "exec", name, "--", "sh", "-c", "cat mark 2>/dev/null; true"]).ok();
         assert_eq!(there.out == "kept\n", name.starts_with("fork"), "{name}: {there:?}");
     }
 
