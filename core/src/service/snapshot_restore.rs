@@ -38,6 +38,10 @@ impl ControlPlane {
                 return Err(not_complete());
             }
             let step = rules::restore(&session, snapshot.id, discard, self.now()).map_err(refused)?;
+            // It is on its way there already.
+            if !step.changed {
+                return Ok((None, session));
+            }
             let step = self.with_key(&session, step)?;
             let mut change = self.session_change(&session, &step, caller.plan().running);
             // It does not go while it is wanted.

@@ -3,7 +3,7 @@
 use burstflare_core::Kind;
 use burstflare_core::service::Fork;
 use burstflare_ports::id::Id;
-use burstflare_ports::record::{Session, Sharing, Snapshot, SnapshotState};
+use burstflare_ports::record::{Session, SessionState, Sharing, Snapshot, SnapshotState};
 use burstflare_ports::store::PAGE_LIMIT;
 
 use super::ledger::{SessionNote, SnapshotNote, Wish};
@@ -114,12 +114,16 @@ impl Client {
         note.wishing -= 1;
         note.overlapped &= note.wishing > 0;
         match reply {
-            Some(Ok(_)) => {
+            Some(Ok(asked)) => {
                 if alone {
                     note.wish = Wish::Run;
                 }
                 if note.rolls == ours {
                     note.files = tree;
+                    // Where what the machine holds cannot be saved any more, its files stay as they are.
+                    if asked.state == SessionState::Stopping {
+                        note.files.retain(|path, text| kept.get(path) == Some(text));
+                    }
                 }
             }
             // Refused: nothing has happened.

@@ -146,7 +146,11 @@ impl Client {
             Some(Err(error)) if error.kind == Kind::Unauthenticated && error.code == "unauthenticated" => {
                 self.come_back().await;
             }
-            Some(Err(error)) if error.kind == Kind::Internal && !is_made_up(error) => {
+            // What a port calls invalid the control plane should not have asked for.
+            Some(Err(error))
+                if (error.kind == Kind::Internal || (error.kind == Kind::Invalid && error.source.is_some()))
+                    && !is_made_up(error) =>
+            {
                 self.world.ledger().broken.push(format!("{action} answered a defect: {error:?}"));
             }
             _ => {}
