@@ -148,7 +148,8 @@ impl Client {
             }
             // What a port calls invalid the control plane should not have asked for.
             Some(Err(error))
-                if (error.kind == Kind::Internal || (error.kind == Kind::Invalid && error.source.is_some()))
+                if (error.kind == Kind::Internal
+                    || (error.kind == Kind::Invalid && error.source.is_some()))
                     && !is_made_up(error) =>
             {
                 self.world.ledger().broken.push(format!("{action} answered a defect: {error:?}"));
