@@ -86,7 +86,7 @@ fn output(context: &Context, bytes: &[u8]) {
     }
 }
 
-async fn say(socket: &mut Socket, message: &impl Serialize) -> Result<(), Failure> {
+async fn say(socket: &mut Socket, message: &(impl Serialize + Sync)) -> Result<(), Failure> {
     let text =
         serde_json::to_string(message).map_err(|error| Failure::local("cannot make the request", error))?;
     give(socket, Message::Text(text.into())).await

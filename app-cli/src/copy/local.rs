@@ -110,14 +110,14 @@ pub(super) async fn standard_output(context: &Context, mut source: Source) -> Re
             .hint("Use `flare exec SESSION -- tar -c FOLDER`."));
     }
     let mut copied = Copied { entries: 1, ..Copied::default() };
-    while let Some(piece) = next(&mut source.flow).await.map_err(cut)? {
+    while let Some(piece) = next(&mut source.flow).await.map_err(|error| cut(&error))? {
         copied.bytes += piece.len() as u64;
         context.output.out_bytes(&piece);
     }
     Ok(copied)
 }
 
-fn cut(error: io::Error) -> Failure {
+fn cut(error: &io::Error) -> Failure {
     Failure::new(Exit::Unavailable, format!("the copy broke off: {error}"))
         .hint("Nothing half was left behind; copy again.")
 }
@@ -183,7 +183,7 @@ async fn take_file(path: &Path, mut source: Source, progress: &mut Progress<'_>)
         }
         Ok(Kind::Other) => {
             let mut file = File::options().write(true).open(path).map_err(|error| failed(path, &error))?;
-            while let Some(piece) = next(&mut source.flow).await.map_err(cut)? {
+            while let Some(piece) = next(&mut source.flow).await.map_err(|error| cut(&error))? {
                 file.write_all(&piece).map_err(|error| failed(path, &error))?;
                 copied.bytes += piece.len() as u64;
             }
@@ -195,7 +195,7 @@ async fn take_file(path: &Path, mut source: Source, progress: &mut Progress<'_>)
     let draft_path = folder.join(staging_name());
     let file = File::options().write(true).create_new(true).mode(0o600).open(&draft_path);
     let mut draft = Draft { file: file.map_err(|error| failed(path, &error))?, path: draft_path };
-    while let Some(piece) = next(&mut source.flow).await.map_err(cut)? {
+    while let Some(piece) = next(&mut source.flow).await.map_err(|error| cut(&error))? {
         draft.file.write_all(&piece).map_err(|error| failed(path, &error))?;
         copied.bytes += piece.len() as u64;
         progress.add(piece.len());
@@ -266,7 +266,7 @@ async fn take_folder(
     });
     let unpacking = Unpacking { giver: Some(giver), thread: Some(thread) };
     loop {
-        let piece = next(&mut source.flow).await.map_err(cut)?;
+        let piece = next(&mut source.flow).await.map_err(|error| cut(&error))?;
         let ended = piece.is_none();
         progress.add(piece.as_ref().map_or(0, bytes::Bytes::len));
         let given = match &unpacking.giver {
