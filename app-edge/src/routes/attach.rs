@@ -80,5 +80,5 @@ async fn connect(state: EdgeState, session: String, mut query: Query, request: R
 
 #[cfg(not(feature = "native"))]
 async fn connect(_state: EdgeState, _session: String, _query: Query, _request: Request) -> Answer<Response> {
-    Err(crate::problem::Refusal::not_supported("SSH on this deployment"))
+    Err(Refusal::not_supported("SSH on this deployment"))
 }
