@@ -113,12 +113,15 @@ impl Client {
         let alone = !note.overlapped;
         note.wishing -= 1;
         note.overlapped &= note.wishing > 0;
+        // What was written while nobody knew whether the files go back is promised by nobody.
+        let last = note.rolls == ours;
+        note.rolls += 1;
         match reply {
             Some(Ok(asked)) => {
                 if alone {
                     note.wish = Wish::Run;
                 }
-                if note.rolls == ours {
+                if last {
                     note.files = tree;
                     // Where what the machine holds cannot be saved any more, its files stay as they are.
                     if asked.state == SessionState::Stopping {
@@ -127,9 +130,7 @@ impl Client {
                 }
             }
             // Refused: nothing has happened.
-            Some(Err(error))
-                if matches!(error.kind, Kind::Conflict | Kind::NotFound) && note.rolls == ours =>
-            {
+            Some(Err(error)) if last && matches!(error.kind, Kind::Conflict | Kind::NotFound) => {
                 note.files.extend(kept);
             }
             _ => {}
