@@ -193,7 +193,10 @@ pub struct RuntimeProfile {
 
 /// Starts, stops and finds machines.
 ///
-/// Every method is idempotent. An operation of an epoch below the last seen one answers `Stale` and does
+/// Every method is idempotent. Operations on one machine are carried out in turn: one that was answered with a timeout takes
+/// effect before the next one on that machine, or never.
+///
+/// An operation of an epoch below the last seen one answers `Stale` and does
 /// nothing. The death of the caller ends no machine: [`MachineRuntime::inspect`] finds it again.
 #[async_trait]
 pub trait MachineRuntime: Send + Sync + 'static {

@@ -133,7 +133,7 @@ impl Client {
             Some(Err(error)) if last && matches!(error.kind, Kind::Conflict | Kind::NotFound) => {
                 note.files.extend(kept);
             }
-            _ => {}
+            _ => note.files.clear(),
         }
     }
 

@@ -31,6 +31,8 @@ pub(super) struct Machine {
     whole: Option<Files>,
     /// The disk of a life that has not called it whole yet.
     fresh: Option<Files>,
+    /// Operations that were answered.
+    operations: u64,
 }
 
 pub(super) struct Live {
@@ -123,18 +125,32 @@ impl Machines {
             return Err(problem(ErrorKind::Stale, "an earlier life"));
         }
         machine.epoch = epoch;
+        machine.operations += 1;
         act(machine)
     }
 
-    /// Sometimes a call is answered with a timeout and has its effect later, when nobody reckons with it.
-    fn late<T: Clone + Send + Sync + 'static>(&self, what: &T, effect: fn(&Self, &T)) -> PortResult<()> {
+    /// Sometimes a call is answered with a timeout and has its effect later, when nobody reckons with it; but not behind a
+    /// later one: operations on one machine are carried out in turn.
+    fn late<T: Clone + Send + Sync + 'static>(
+        &self,
+        key: MachineKey,
+        what: &T,
+        effect: fn(&Self, &T),
+    ) -> PortResult<()> {
         if !self.faults.comes_late() {
             return Ok(());
         }
         let (machines, what) = (self.clone(), what.clone());
+        let operations = move |machines: &Self| {
+            machines.all.lock().unwrap().get(&key).map_or(0, |machine| machine.operations)
+        };
+        let before = operations(self);
         self.spawner.spawn(Side::World, async move {
             let wait = machines.faults.rng.below(20_000);
             machines.faults.clock.sleep(Duration::from_millis(wait as u64)).await;
+            if operations(&machines) != before {
+                return;
+            }
             machines.faults.note(|| "a late effect on a machine".to_owned());
             machines.faults.count("late effect on a machine");
             effect(&machines, &what);
@@ -221,7 +237,7 @@ impl MachineRuntime for Machines {
                     layer: self.layer(spec.layer.as_ref()).await?,
                     agent_key: spec.boot.key.expose().clone(),
                 };
-                self.late(&birth, |machines, birth| drop(machines.begin(birth)))?;
+                self.late(birth.machine, &birth, |machines, birth| drop(machines.begin(birth)))?;
                 self.begin(&birth)
             })
             .await
@@ -260,7 +276,7 @@ impl MachineRuntime for Machines {
     async fn stop(&self, key: MachineKey, epoch: Epoch, _grace: Duration) -> PortResult<Stopped> {
         self.faults
             .around("runtime.stop", async {
-                self.late(&(key, epoch), |machines, (key, epoch)| drop(machines.end(*key, *epoch)))?;
+                self.late(key, &(key, epoch), |machines, (key, epoch)| drop(machines.end(*key, *epoch)))?;
                 self.end(key, epoch)
             })
             .await
@@ -269,7 +285,7 @@ impl MachineRuntime for Machines {
     async fn destroy(&self, key: MachineKey, epoch: Epoch) -> PortResult<()> {
         self.faults
             .around("runtime.destroy", async {
-                self.late(&(key, epoch), |machines, (key, epoch)| drop(machines.raze(*key, *epoch)))?;
+                self.late(key, &(key, epoch), |machines, (key, epoch)| drop(machines.raze(*key, *epoch)))?;
                 self.raze(key, epoch)
             })
             .await
