@@ -22,7 +22,7 @@ const READERS: u32 = 4;
 /// Guards are a statement for each slot and condition, some hundred in all.
 const CACHED_STATEMENTS: usize = 512;
 
-/// One SQLite file: a single connection that writes ([`Writer`]), and a few that read beside it. Clones share it.
+/// One SQLite file: a single connection that writes (a task of its own), and a few that read beside it. Clones share it.
 #[derive(Clone)]
 pub struct SqliteDatabase {
     inner: Arc<Inner>,

@@ -18,7 +18,7 @@ pub const KEEP_FAILED: Duration = Duration::from_secs(7 * 86_400);
 pub const LOOK_AGAIN: Duration = Duration::from_secs(86_400);
 /// Packs that a snapshot may name however small they are.
 const MANY_PACKS: u64 = 200;
-/// Beyond [`MANY_PACKS`], packs are at least this large on average, or everything is packed anew.
+/// Beyond `MANY_PACKS`, packs are at least this large on average, or everything is packed anew.
 pub const SMALL_PACK: u64 = 4 << 20;
 
 /// How many snapshots of a kind are kept, and for how long.
