@@ -189,7 +189,7 @@ async fn unknown_routes_and_methods_are_problems_too() {
     assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (405, "method_not_allowed"));
     assert!(answer.header("allow").contains("GET"), "{:?}", answer.headers);
     for (method, path) in
-        [("GET", "/api/v1/usage"), ("POST", "/api/v1/sessions/x/fork"), ("PATCH", "/api/v1/templates/x")]
+        [("GET", "/api/v1/usage"), ("POST", "/api/v1/import"), ("PATCH", "/api/v1/templates/x")]
     {
         let answer = world.send(call(method, path)).await;
         assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (501, "not_supported"), "{path}");

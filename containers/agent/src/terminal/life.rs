@@ -283,8 +283,8 @@ impl Life {
         }
     }
 
-    /// The next output, once somebody can take it: while every viewer is behind, the programs wait.
-    async fn read(&self) -> Option<bytes::BytesMut> {
+    /// Waits until somebody can take output: while every viewer is behind, the programs wait.
+    async fn room(&self) {
         while !self.over.load(Ordering::Relaxed) {
             let moved = self.moved.notified();
             let until = {
@@ -295,6 +295,11 @@ impl Life {
             let Some(until) = until else { break };
             let _ = tokio::time::timeout_at(until.into(), moved).await;
         }
+    }
+
+    /// The next output, once somebody can take it.
+    async fn read(&self) -> Option<bytes::BytesMut> {
+        self.room().await;
         self.master.read().await
     }
 
@@ -303,6 +308,8 @@ impl Life {
         self.batches.fetch_add(1, Ordering::Relaxed);
         let mut rest = batch;
         while !rest.is_empty() {
+            // A part of the batch may be what brought the last viewer behind.
+            self.room().await;
             {
                 let begun = Instant::now();
                 let mut guard = self.state();

@@ -453,7 +453,7 @@ fn an_unchanged_tree_is_not_read() {
     let first = store.snapshot(&place.names(), b"", Some(later()));
     assert_eq!((first.scanned.reused_files, first.scanned.read_files), (0, 63));
     let received = store.received;
-    let second = store.snapshot(&place.names(), &first.manifest, None);
+    let second = store.snapshot(&place.names(), &first.manifest, Some(later()));
     let Scanned { files, read_files, read_bytes, reused_files, new_chunks, ref digest, .. } = second.scanned;
     assert_eq!((files, read_files, read_bytes, reused_files, new_chunks), (64, 0, 0, 63, 0));
     assert_eq!(*digest, first.scanned.digest);
