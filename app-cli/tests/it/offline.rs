@@ -49,11 +49,6 @@ fn what_is_not_there_yet_says_so() {
     let place = Place::new();
     for words in [
         &["usage"][..],
-        &["secret", "set", "A"],
-        &["attach", "s"],
-        &["cp", "-r", "a", "b"],
-        &["port-forward", "s", "3000"],
-        &["open", "s"],
         &["dashboard"],
         &["export"],
         &["import", "f"],
