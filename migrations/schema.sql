@@ -284,7 +284,7 @@ CREATE TABLE sessions (
     created_at INTEGER NOT NULL,
     changed_at INTEGER NOT NULL,
     revision INTEGER NOT NULL CONSTRAINT sessions_revision CHECK (revision >= 1), lineage TEXT NOT NULL DEFAULT '', forked_from TEXT, disk INTEGER NOT NULL DEFAULT 0, saved_at INTEGER, unsaved INTEGER NOT NULL DEFAULT 0, sleep_after_s INTEGER, stopped_by TEXT
-    CONSTRAINT sessions_stopped_by CHECK (stopped_by IN ('person', 'idle', 'server', 'machine')),
+    CONSTRAINT sessions_stopped_by CHECK (stopped_by IN ('person', 'idle', 'server', 'machine')), wanted_at INTEGER,
     PRIMARY KEY (workspace, id),
     CONSTRAINT sessions_name UNIQUE (workspace, name),
     FOREIGN KEY (workspace, template) REFERENCES templates (workspace, id),

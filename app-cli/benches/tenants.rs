@@ -104,6 +104,7 @@ fn change(tenant: u64) -> ChangeSet {
             failure: None,
             sleep_after_s: None,
             stopped_by: None,
+            wanted_at: None,
             created_at: at,
             changed_at: at,
             revision: 1,

@@ -43,6 +43,7 @@ pub const SHARED: &[Migration] = migrations![
     "0016_session_sleep",
     "0017_secrets",
     "0020_previews",
+    "0021_session_wanted",
 ];
 
 /// What one machine needs besides: its job queue and its workflow journal.

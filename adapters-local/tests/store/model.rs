@@ -165,6 +165,7 @@ fn record(family: Family, (kind, key, text, other, revision): Pick) -> Put {
             failure: None,
             sleep_after_s: None,
             stopped_by: None,
+            wanted_at: None,
             created_at,
             changed_at: created_at,
             revision,

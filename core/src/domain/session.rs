@@ -19,6 +19,8 @@ use burstflare_ports::time::Timestamp;
 pub const START_DEADLINE: Duration = Duration::from_secs(600);
 /// How long a stop may take, its snapshot included.
 pub const STOP_DEADLINE: Duration = Duration::from_secs(900);
+/// Code of the failure of a restore that was not carried out, because the stop before it could not save the session.
+pub const NOT_RESTORED: &str = "restore_not_done";
 /// Code of the failure of a start whose snapshot is damaged or gone.
 pub const SNAPSHOT_LOST: &str = "snapshot_corrupt";
 /// After how long a delete is tried again.
@@ -32,7 +34,10 @@ pub enum Event {
     /// Somebody wants it to sleep.
     Stop,
     /// Nobody has done anything in it for its idle time, and its agent has let go of everything.
-    Idle,
+    Idle {
+        /// The last use that was known when that was decided.
+        since: Timestamp,
+    },
     /// Somebody wants it to sleep now, without snapshot and orderly end.
     ForceStop,
     /// Somebody wants a machine of a new life.
@@ -61,7 +66,7 @@ impl Event {
         match self {
             Self::Start => "start",
             Self::Stop => "stop",
-            Self::Idle => "idle",
+            Self::Idle { .. } => "idle",
             Self::ForceStop => "force-stop",
             Self::Restart => "restart",
             Self::Delete => "delete",
@@ -133,7 +138,9 @@ pub fn apply(session: &Session, event: &Event, now: Timestamp) -> Result<Transit
     let illegal = Illegal { from: session.state, event: event.name() };
     let mut next = session.clone();
     match (session.state, event) {
-        (Deleting, Event::Delete) | (Starting | Runs, Event::Start) => {}
+        (Deleting, Event::Delete) | (Starting, Event::Start) => {}
+        // Written down, so that whoever is just about to put it to sleep sees it.
+        (Runs, Event::Start) => next.wanted_at = Some(now),
         // A session that sleeps may still be about to start, after a restart say: the stop takes that wish back.
         (Created | Sleeping | Failed, Event::Stop | Event::ForceStop) => next.goal = Goal::Sleep,
 
@@ -142,8 +149,10 @@ pub fn apply(session: &Session, event: &Event, now: Timestamp) -> Result<Transit
         (Stopping, Event::Start | Event::Restart) => next.goal = Goal::Run,
 
         (Runs, Event::Stop) => begin_stop(&mut next, Goal::Sleep, now),
-        (Runs, Event::Idle) => {
-            begin_stop(&mut next, Goal::Sleep, now);
+        (Runs, Event::Idle { since }) => {
+            // Its machine has let go of everything and is of no more use. Who asked for one meanwhile gets the next.
+            let wanted = next.wanted_at.is_some_and(|at| at > *since);
+            begin_stop(&mut next, if wanted { Goal::Run } else { Goal::Sleep }, now);
             next.stopped_by = Some(StopCause::Idle);
         }
         (Runs, Event::Restart) => begin_stop(&mut next, Goal::Run, now),
@@ -189,14 +198,16 @@ pub fn apply(session: &Session, event: &Event, now: Timestamp) -> Result<Transit
         (Stopping, Event::Stopped { snapshot, failure }) => {
             enter(&mut next, Sleeping, now);
             next.snapshot = snapshot.or(session.snapshot);
-            if snapshot.is_some() {
-                (next.unsaved, next.saved_at) = (false, Some(now));
-            } else if next.unsaved {
-                // What was to be restored would take the place of what could not be saved.
-                next.restore = None;
-            }
             next.failure.clone_from(failure);
             next.force = false;
+            if snapshot.is_some() {
+                (next.unsaved, next.saved_at) = (false, Some(now));
+            } else if next.unsaved && next.restore.take().is_some() {
+                // What was to be restored would take the place of what could not be saved. It does not start with
+                // other files than those that were asked for, either.
+                next.goal = Goal::Sleep;
+                next.failure = Some(not_restored(failure.as_ref()));
+            }
         }
         (Runs, Event::MachineLost(failure)) => {
             enter(&mut next, Sleeping, now);
@@ -248,8 +259,20 @@ pub fn restore(
     Ok(step)
 }
 
+fn not_restored(why: Option<&Failure>) -> Failure {
+    let why = why.map_or("Its machine had ended without a snapshot.", |why| &why.message);
+    Failure {
+        code: NOT_RESTORED.to_owned(),
+        message: format!(
+            "The snapshot was not restored: the session's changes could not be saved before. {why}"
+        ),
+        hint: "Start it and stop it to save them and restore again, or restore with `--discard`.".to_owned(),
+    }
+}
+
 fn begin_start(next: &mut Session, now: Timestamp) {
     enter(next, SessionState::Starting, now);
+    next.wanted_at = Some(now);
     next.goal = Goal::Run;
     next.force = false;
     next.failure = None;

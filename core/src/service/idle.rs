@@ -80,8 +80,11 @@ impl IdleMemory {
 
 /// What a look at a running session found.
 pub(super) enum IdleLook {
-    /// Its machine is idle and has let go of everything: it is to sleep now.
-    Sleep,
+    /// Its machine is idle since this moment and has let go of everything: it is to sleep now.
+    Sleep {
+        /// Its last use.
+        since: Timestamp,
+    },
     /// It stays awake; look again at this moment.
     Awake(Timestamp),
 }
@@ -104,12 +107,15 @@ impl ControlPlane {
         };
         // Its word counts in both directions: our clock may have jumped since we asked last.
         let announced = found.known.announced && found.mark == Some(activity.mark);
-        found.known = Known { since: self.last_active(&activity), announced };
+        let active = self.last_active(&activity);
+        found.known = Known { since: used(session, active), announced };
         found.mark = Some(activity.mark);
-        let idle = Duration::from_millis(activity.last_active_ms_ago);
+        let idle = self.now().since(found.known.since);
         if activity.ending || idle >= limit {
             match self.agent_quiesce_idle(&target, GRACE, activity.mark).await {
-                Ok(()) => return Ok(IdleLook::Sleep),
+                // Where it was ending already, whoever asked for it since then did so in vain.
+                Ok(()) if activity.ending => return Ok(IdleLook::Sleep { since: active }),
+                Ok(()) => return Ok(IdleLook::Sleep { since: found.known.since }),
                 // Somebody came in between, and wins.
                 Err(error) if error.kind() == ErrorKind::Conflict => {
                     found.known = Known { since: self.now(), announced: false };
@@ -147,7 +153,7 @@ impl ControlPlane {
         let activity = self.agent_activity(&target, LOOK).await.ok()?;
         let template = version?.spec.as_ref()?.sleep_after_s;
         let limit = rules::limit(session.sleep_after_s, template, &caller.plan());
-        let since = self.last_active(&activity);
+        let since = used(session, self.last_active(&activity));
         Some(Idle {
             since,
             reason: activity.reason,
@@ -167,7 +173,9 @@ impl ControlPlane {
         let version = self.store().version(session.workspace, session.version).await?;
         let template = version.and_then(|version| version.spec).and_then(|spec| spec.sleep_after_s);
         let limit = rules::limit(session.sleep_after_s, template, &self.session_plan(session).await?);
-        let known = found.map_or(Known { since: session.changed_at, announced: false }, |found| found.known);
+        let mut known =
+            found.map_or(Known { since: session.changed_at, announced: false }, |found| found.known);
+        known.since = used(session, known.since);
         let fresh = Remembered {
             revision: session.revision,
             epoch: session.epoch,
@@ -197,4 +205,9 @@ impl ControlPlane {
             Err(CommitError::Failed(error)) => Err(error),
         }
     }
+}
+
+/// When it was used last: asking for its machine is use, too, which the agent does not see.
+fn used(session: &Session, active: Timestamp) -> Timestamp {
+    session.wanted_at.map_or(active, |wanted| wanted.max(active))
 }

@@ -120,6 +120,7 @@ impl ControlPlane {
             failure: None,
             sleep_after_s: None,
             stopped_by: None,
+            wanted_at: None,
             created_at: now,
             changed_at: now,
             revision: 0,
@@ -284,6 +285,11 @@ impl ControlPlane {
             }
             let limit = caller.plan().running;
             let mut change = self.session_change(&session, &step, limit);
+            if step.next.state == SessionState::Running {
+                // Nothing is to be done and nothing to be told: it runs, and is wanted.
+                change.outbox.clear();
+                change.events.clear();
+            }
             change.audit.push(caller.audit(
                 self,
                 &format!("session.{}", event.name()),

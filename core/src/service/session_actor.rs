@@ -144,6 +144,11 @@ impl ControlPlane {
             if step.next.state == SessionState::Sleeping {
                 change.events.push(slept(&step.next));
             }
+            if let (Some(snapshot), None, Some(failure)) =
+                (fresh.restore, step.next.restore, &step.next.failure)
+            {
+                change.events.push(not_restored(&step.next, snapshot, failure));
+            }
             // The actor is looking already: it need not be woken for what it does next itself.
             change.outbox.clear();
             change.audit.push(self.system_audit(
@@ -343,7 +348,7 @@ impl ControlPlane {
             ))));
         }
         Ok(match self.look_for_idleness(session).await? {
-            IdleLook::Sleep => Watched::Happened(Event::Idle),
+            IdleLook::Sleep { since } => Watched::Happened(Event::Idle { since }),
             IdleLook::Awake(until) => Watched::Until(until.min(self.now().after(WATCH))),
         })
     }
@@ -417,6 +422,16 @@ fn slept(session: &Session) -> Notice {
         kind: "session.slept".to_owned(),
         subject: session.id.to_string(),
         data: json!({ "name": session.name, "reason": session.stopped_by }),
+        at: session.changed_at,
+    }
+}
+
+/// Tells whoever listens that a session keeps the files it has, although a snapshot's were asked for.
+fn not_restored(session: &Session, snapshot: Id<Snapshot>, failure: &Failure) -> Notice {
+    Notice {
+        kind: "snapshot.not_restored".to_owned(),
+        subject: snapshot.to_string(),
+        data: json!({ "session": session.id, "failure": failure }),
         at: session.changed_at,
     }
 }

@@ -97,6 +97,7 @@ impl ControlPlane {
             deadline: None,
             failure: None,
             stopped_by: None,
+            wanted_at: None,
             created_at: now,
             changed_at: now,
             revision: 0,

@@ -7,7 +7,7 @@ use burstflare_ports::error::{ErrorKind, PortError, PortResult};
 use burstflare_ports::id::Id;
 use burstflare_ports::machine::AgentTarget;
 use burstflare_ports::record::{Pack, Session, Snapshot, SnapshotState};
-use burstflare_ports::store::{ChangeSet, CommitError, Family, Guard, Key, PAGE_LIMIT, Put};
+use burstflare_ports::store::{ChangeSet, Family, Guard, Key, PAGE_LIMIT, Put};
 use burstflare_ports::stream::ByteStream;
 use burstflare_ports::wire::frame;
 use burstflare_ports::wire::snapshot::manifest::{Decoder, Part};
@@ -19,7 +19,7 @@ use serde_json::json;
 use super::agent_snapshot::corrupt;
 use super::snapshot::event;
 use super::snapshot_sweep::pack_blob;
-use super::{Caller, ControlPlane};
+use super::{Caller, ControlPlane, into_port};
 use crate::domain::permission::Action;
 use crate::domain::session::{self as rules, NotRestored};
 use crate::error::{Error, Result};
@@ -85,26 +85,30 @@ impl ControlPlane {
         self.note_verified(&snapshot).await
     }
 
-    async fn note_verified(&self, snapshot: &Snapshot) -> PortResult<()> {
-        let mut change = ChangeSet::new(Family::Workspace(snapshot.workspace));
-        change.guards.push(Guard::Revision(Key::Snapshot(snapshot.id), snapshot.revision));
-        change.events.push(event("restored", snapshot, self.now()));
-        change.audit.push(self.system_audit(
-            snapshot.workspace,
-            "snapshot.restored",
-            snapshot.id,
-            json!({ "session": snapshot.session, "digest": snapshot.digest }),
-        ));
-        change.puts.push(Put::Snapshot(Snapshot {
-            verified_at: Some(self.now()),
-            revision: snapshot.revision + 1,
-            ..snapshot.clone()
-        }));
-        match self.commit(change).await {
-            // Given a label in the same moment, say: the files are there all the same.
-            Ok(()) | Err(CommitError::Refused(_)) => Ok(()),
-            Err(CommitError::Failed(error)) => Err(error),
-        }
+    async fn note_verified(&self, verified: &Snapshot) -> PortResult<()> {
+        self.commit_decided(|| async move {
+            // Given a label in the same moment, say: what was found out holds all the same.
+            let Some(snapshot) = self.store().snapshot(verified.workspace, verified.id).await? else {
+                return Ok((None, ()));
+            };
+            let mut change = ChangeSet::new(Family::Workspace(snapshot.workspace));
+            change.guards.push(Guard::Revision(Key::Snapshot(snapshot.id), snapshot.revision));
+            change.events.push(event("restored", &snapshot, self.now()));
+            change.audit.push(self.system_audit(
+                snapshot.workspace,
+                "snapshot.restored",
+                snapshot.id,
+                json!({ "session": snapshot.session, "digest": snapshot.digest }),
+            ));
+            change.puts.push(Put::Snapshot(Snapshot {
+                verified_at: Some(self.now()),
+                revision: snapshot.revision + 1,
+                ..snapshot
+            }));
+            Ok((Some(change), ()))
+        })
+        .await
+        .map_err(into_port)
     }
 
     /// The manifest and then, in its order, the packs it names, as the agent takes them. One piece at a time is in

@@ -10,7 +10,7 @@ table! {
     columns [
         name, template, release, version, owner, sharing, state, goal, epoch, keys, ssh_host_key, force, snapshot,
         restore, lineage, forked_from, disk, saved_at, unsaved, deadline, failure, sleep_after_s, stopped_by,
-        created_at, changed_at, revision
+        wanted_at, created_at, changed_at, revision
     ]
     {
         SESSION = "workspace = ? AND id = ?";

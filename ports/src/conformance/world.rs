@@ -296,6 +296,7 @@ impl World {
             failure: None,
             sleep_after_s: None,
             stopped_by: None,
+            wanted_at: Some(NOON),
             created_at: NOON,
             changed_at: NOON,
             revision: 1,

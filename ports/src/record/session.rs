@@ -136,6 +136,8 @@ pub struct Session {
     pub sleep_after_s: Option<u64>,
     /// What ended its last machine; absent while it has one.
     pub stopped_by: Option<StopCause>,
+    /// When somebody last asked for a machine of it, also where it had one already. Counts as use of the session.
+    pub wanted_at: Option<Timestamp>,
     /// When it was made.
     pub created_at: Timestamp,
     /// When the state changed last.

@@ -47,6 +47,7 @@ pub(super) fn session() -> Session {
         failure: None,
         sleep_after_s: None,
         stopped_by: None,
+        wanted_at: None,
         created_at: at(0),
         changed_at: at(0),
         revision: 1,

@@ -1,6 +1,6 @@
 //! The session machine against a table of what each event makes of each state.
 
-use burstflare_core::domain::session::{Event, Running, Work, apply, has_machine, work};
+use burstflare_core::domain::session::{Event, NOT_RESTORED, Running, Work, apply, has_machine, work};
 use burstflare_ports::record::{Goal, Session, SessionState, StopCause};
 use proptest::prelude::*;
 
@@ -44,7 +44,7 @@ fn event(letter: char) -> Event {
         'u' => Event::Started,
         'x' => Event::StartFailed(failure("start_timeout")),
         'z' => Event::Stopped { snapshot: Some(id(9)), failure: None },
-        'i' => Event::Idle,
+        'i' => Event::Idle { since: at(1_000_000) },
         _ => Event::MachineLost(failure("machine_lost")),
     }
 }
@@ -177,6 +177,48 @@ fn what_has_to_be_restored_stays_so_until_a_start_has_succeeded() {
     }
     let up = apply(&record, &Event::Started, at(1)).expect("legal").next;
     assert_eq!((up.restore, up.snapshot), (None, Some(id(7))));
+}
+
+#[test]
+fn a_restore_that_cannot_be_carried_out_is_a_failure() {
+    let stopping = Session {
+        state: SessionState::Stopping,
+        goal: Goal::Run,
+        restore: Some(id(7)),
+        unsaved: true,
+        ..session()
+    };
+    for (cause, word) in [(None, "machine"), (Some(failure("snapshot_failed")), "It failed.")] {
+        let event = Event::Stopped { snapshot: None, failure: cause.clone() };
+        let next = apply(&stopping, &event, at(1)).expect("legal").next;
+        // It does not go on with other files than those that were asked for.
+        assert_eq!((next.restore, next.goal, next.unsaved), (None, Goal::Sleep, true));
+        let why = next.failure.expect("a failure");
+        assert_eq!(why.code, NOT_RESTORED);
+        assert!(why.message.contains(word), "{}", why.message);
+        assert!(why.hint.contains("--discard"));
+    }
+    // What is saved may be replaced, and so may what nobody wants to keep.
+    let saved = apply(&stopping, &event('z'), at(1)).expect("legal").next;
+    let discarded = Session { unsaved: false, ..stopping };
+    let lost = Event::Stopped { snapshot: None, failure: None };
+    let discarded = apply(&discarded, &lost, at(1)).expect("legal").next;
+    for next in [saved, discarded] {
+        assert_eq!((next.restore, next.goal, next.failure), (Some(id(7)), Goal::Run, None));
+    }
+}
+
+#[test]
+fn who_asks_for_a_machine_wins_against_its_sleep() {
+    let running = Session { state: SessionState::Running, wanted_at: Some(at(5)), ..session() };
+    let wanted = apply(&running, &Event::Start, at(20)).expect("legal");
+    assert!(wanted.changed);
+    assert_eq!(wanted.next.wanted_at, Some(at(20)));
+    // Judged before or after that: what was known then decides.
+    for (since, goal) in [(5, Goal::Run), (19, Goal::Run), (20, Goal::Sleep), (21, Goal::Sleep)] {
+        let next = apply(&wanted.next, &Event::Idle { since: at(since) }, at(30)).expect("legal").next;
+        assert_eq!((next.state, next.goal), (SessionState::Stopping, goal), "since {since}");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Test double of the agent: it speaks the wire protocol as far as core uses it. Commands are `write PATH TEXT` (written
 //! and synced), `read PATH`, and for `sh -c` the words `echo TEXT > PATH` and `false`.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -24,6 +25,8 @@ use super::machines::{Files, Live, Machine, Machines, problem};
 use super::store::Sabotage;
 use crate::packed;
 
+/// So long an agent that does not like to let go takes for it.
+const RELUCTANT: Duration = Duration::from_secs(2);
 /// The shortest idle time that a template of these worlds asks for.
 const SHORTEST_IDLE: Duration = Duration::from_secs(60);
 
@@ -171,6 +174,9 @@ impl Machines {
                     self.judge_idleness(target);
                 }
                 self.on_live(target, |live| live.iter_mut().for_each(|live| live.quiet = true));
+                if self.reluctant.load(Ordering::Relaxed) {
+                    self.faults.clock.sleep(RELUCTANT).await;
+                }
                 answer(StatusCode::NO_CONTENT, Body::empty())
             }
             ("POST", "/v1/shutdown") => {

@@ -2,26 +2,16 @@
 //! behind each call of a port is tried, one story for each, until a story ends without having reached its moment.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
 
-use burstflare_core::service::{Fork, NewSession};
-use burstflare_core::{Caller, ControlPlane, Error};
-use burstflare_ports::blob::{BlobKey, Blobs};
+use burstflare_core::service::Fork;
+use burstflare_ports::blob::BlobKey;
 use burstflare_ports::id::Id;
-use burstflare_ports::memory::{MemoryBlobs, MemoryStore};
-use burstflare_ports::record::{Origin, Session, SessionState, Sharing, Snapshot, SnapshotState};
-use burstflare_ports::store::{PAGE_LIMIT, Store};
-use burstflare_ports::stream::Body;
+use burstflare_ports::record::{Session, Sharing, Snapshot, SnapshotState};
+use burstflare_ports::store::PAGE_LIMIT;
 
-use super::executor::{Executor, Side, SimClock};
-use super::fault::{Faults, Rates, Tracing};
-use super::rng::Rng;
-use super::store::Sabotage;
+use super::stage::{ask, opening, play, running};
 use super::world::World;
 use crate::packed::Files;
-
-/// A story that lasts longer runs in circles.
-const POLLS: u64 = 3_000_000;
 
 #[test]
 fn a_crash_at_any_step_loses_no_snapshot_and_leaves_nothing() {
@@ -36,74 +26,11 @@ fn a_crash_at_any_step_loses_no_snapshot_and_leaves_nothing() {
 
 /// Tells the story with a crash in this moment; answers whether it ended before.
 fn story(moment: u64) -> bool {
-    let rng = Rng::new(1);
-    let clock = SimClock::starting_at(1_800_000_000_000);
-    let faults = Faults::new(rng.clone(), clock.clone(), Rates::NONE, Tracing::Off);
-    let mut executor = Executor::new(rng.clone(), clock.clone());
-    let (store, blobs): (Arc<dyn Store>, Arc<dyn Blobs>) =
-        (Arc::new(MemoryStore::default()), Arc::new(MemoryBlobs::default()));
-    let spawner = executor.spawner.clone();
-    let world =
-        World::new(rng, clock, spawner, faults.clone(), Sabotage::None, "standard", store, blobs, None);
-    world.boot();
-    let verdict: Arc<Mutex<Option<bool>>> = Arc::default();
-    let (told, written) = (world.clone(), Arc::clone(&verdict));
-    executor.spawner.spawn(Side::World, async move {
-        let ended = tell(&told, moment).await;
-        *written.lock().unwrap() = Some(ended);
-    });
-    let ended = loop {
-        if let Some(ended) = verdict.lock().unwrap().take() {
-            break ended;
-        }
-        assert!(executor.turn(), "moment {moment}: everybody waits for nothing");
-        assert!(executor.polls < POLLS, "moment {moment}: it runs in circles");
-        if faults.crash_now() && world.plane.lock().unwrap().is_some() {
-            executor.crash();
-            world.crashed();
-        }
-    };
-    if let Some((_, hosts)) = world.plane.lock().unwrap().take() {
-        hosts.forget();
-    }
-    ended
+    play(&format!("moment {moment}"), move |world| async move { tell(&world, moment).await })
 }
 
 async fn tell(world: &World, moment: u64) -> bool {
-    world.register().await;
-    let template =
-        ask(world, |plane, caller| async move { plane.create_template(&caller, "t".parse().unwrap()).await })
-            .await
-            .unwrap()
-            .id
-            .to_string();
-    let of = template.clone();
-    ask(
-        world,
-        move |plane, caller| async move { plane.create_version(&caller, &of, "1".parse().unwrap()).await },
-    )
-    .await
-    .unwrap();
-    let of = template.clone();
-    ask(world, move |plane, caller| async move {
-        let bundle = super::bundle::pack(&[], "mark");
-        plane.upload_bundle(&caller, &of, "1", Body::Full(bundle.into())).await
-    })
-    .await
-    .unwrap();
-    loop {
-        world.sleep(1_000).await;
-        let of = template.clone();
-        let reply =
-            ask(world, move |plane, caller| async move { plane.promote(&caller, &of, "1").await }).await;
-        if reply.is_ok() {
-            break;
-        }
-    }
-    let wish = NewSession { name: "s".parse().unwrap(), template, sharing: Sharing::Private };
-    let made = ask(world, |plane, caller| async move { plane.create_session(&caller, wish).await }).await;
-    let session = made.unwrap();
-    running(world, session.id).await;
+    let session = opening(world).await;
 
     // What was there before the trouble begins.
     put(world, &session, "a", "old");
@@ -188,40 +115,6 @@ async fn tell(world: &World, moment: u64) -> bool {
     }
     assert_eq!(world.violations().await, Vec::<String>::new(), "moment {moment}");
     ended
-}
-
-/// Asks until somebody answers.
-async fn ask<T, F, Fut>(world: &World, request: F) -> Result<T, Error>
-where
-    T: Send + 'static,
-    F: FnOnce(ControlPlane, Caller) -> Fut + Send + 'static,
-    Fut: Future<Output = Result<T, Error>> + Send + 'static,
-{
-    let access = world.ledger().accounts[0].access.clone();
-    let reply = world
-        .call(|plane| async move {
-            let caller = plane.authenticate(access.expose(), Origin::default()).await?;
-            request(plane, caller).await
-        })
-        .await;
-    reply.unwrap_or_else(|| Err(Error::conflict("crashed", "nobody answered", "ask again")))
-}
-
-async fn running(world: &World, id: Id<Session>) {
-    let workspace = world.ledger().accounts[0].workspace;
-    for _ in 0..2_000 {
-        let found = world.store.session(workspace, id).await.unwrap().unwrap();
-        if found.state == SessionState::Running && found.restore.is_none() {
-            return;
-        }
-        if matches!(found.state, SessionState::Sleeping | SessionState::Failed) {
-            let again = id.to_string();
-            let _ =
-                ask(world, |plane, caller| async move { plane.start_session(&caller, &again).await }).await;
-        }
-        world.sleep(1_000).await;
-    }
-    panic!("{id} does not run");
 }
 
 /// A complete snapshot of a running session, however often it takes.

@@ -100,6 +100,7 @@ impl World {
             self.kept(&tenant, &mut wrong).await;
             self.left_over(&tenant, &mut wrong).await;
             self.told(&tenant, &mut wrong).await;
+            self.went_back(&tenant, &mut wrong).await;
             self.machines_of(&tenant, &mut wrong);
         }
         self.orphans().await;

@@ -6,7 +6,7 @@ use burstflare_ports::id::Id;
 use burstflare_ports::record::{Session, SessionState, Sharing, Snapshot, SnapshotState};
 use burstflare_ports::store::PAGE_LIMIT;
 
-use super::ledger::{SessionNote, SnapshotNote, Wish};
+use super::ledger::{RestoreNote, SessionNote, SnapshotNote, Wish};
 use super::machines::Files;
 use super::user::Client;
 
@@ -92,9 +92,11 @@ impl Client {
             // It may have been deleted in this moment; the end shows.
             return;
         };
+        let after = self.world.store.last_event(snapshot.workspace).await.unwrap();
         let (ours, kept) = {
             let mut ledger = self.world.ledger();
             let note = ledger.sessions.get_mut(&session).unwrap();
+            note.restoring = None;
             note.rolls += 1;
             note.overlapped |= note.wishing > 0;
             note.wishing += 1;
@@ -122,6 +124,7 @@ impl Client {
                     note.wish = Wish::Run;
                 }
                 if last {
+                    note.restoring = Some(RestoreNote { snapshot: snapshot.id, after });
                     note.files = tree;
                     // Where what the machine holds cannot be saved any more, its files stay as they are.
                     if asked.state == SessionState::Stopping {
@@ -174,6 +177,7 @@ impl Client {
             wishing: 0,
             overlapped: false,
             rolls: 0,
+            restoring: None,
         };
         ledger.sessions.insert(session.id, note);
     }

@@ -101,6 +101,37 @@ impl World {
         }
     }
 
+    /// A restore that was acknowledged was carried out, waits for the next start, or is said not to have been.
+    pub(super) async fn went_back(&self, tenant: &Tenant, wrong: &mut Vec<String>) {
+        let mut told: BTreeMap<String, Vec<(u64, String)>> = BTreeMap::new();
+        let mut after = 0;
+        loop {
+            let page = self.store.events(tenant.id, after, PAGE_LIMIT).await.unwrap();
+            let Some(end) = page.last() else { break };
+            after = end.seq;
+            for found in page.into_iter().filter(|found| found.event.kind.starts_with("snapshot.")) {
+                told.entry(found.event.subject).or_default().push((found.seq, found.event.kind));
+            }
+        }
+        for session in &tenant.sessions {
+            let note = self.ledger().sessions.get(&session.id).and_then(|note| {
+                let note = note.restoring.as_ref()?;
+                Some((note.snapshot, note.after))
+            });
+            let Some((snapshot, after)) = note else { continue };
+            if session.restore == Some(snapshot) {
+                self.faults.count("restore that waits for a start");
+                continue;
+            }
+            let told = told.get(&snapshot.to_string()).into_iter().flatten();
+            let end = told.filter(|(seq, kind)| *seq > after && kind.ends_with("restored")).last();
+            match end {
+                Some((_, kind)) => self.faults.count(kind),
+                None => wrong.push(format!("{} was to be restored on {}, and was not", snapshot, session.id)),
+            }
+        }
+    }
+
     /// Events are in order, none twice, and the last one of a session tells where it is.
     pub(super) async fn told(&self, tenant: &Tenant, wrong: &mut Vec<String>) {
         let (mut after, mut last) = (0, BTreeMap::new());

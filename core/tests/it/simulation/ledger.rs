@@ -83,6 +83,15 @@ pub(super) struct SessionNote {
     pub(super) overlapped: bool,
     /// How often its files were asked to go back.
     pub(super) rolls: u64,
+    /// The restore that was acknowledged last, unless somebody asked for another one since.
+    pub(super) restoring: Option<RestoreNote>,
+}
+
+/// A restore that was acknowledged.
+pub(super) struct RestoreNote {
+    pub(super) snapshot: Id<Snapshot>,
+    /// Listeners are told behind this event what became of it.
+    pub(super) after: u64,
 }
 
 impl Ledger {

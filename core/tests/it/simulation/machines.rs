@@ -2,6 +2,7 @@
 //! map from path to text. What happens inside is [`super::agent`]'s.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -72,6 +73,8 @@ pub(super) struct Machines {
     blobs: Arc<dyn Blobs>,
     pub(super) faults: Faults,
     pub(super) sabotage: Sabotage,
+    /// Agents of idle machines take a while to say that they have let go of everything.
+    pub(super) reluctant: Arc<AtomicBool>,
 }
 
 pub(super) fn problem(kind: ErrorKind, what: &str) -> PortError {
@@ -80,7 +83,8 @@ pub(super) fn problem(kind: ErrorKind, what: &str) -> PortError {
 
 impl Machines {
     pub(super) fn new(spawner: Spawner, blobs: Arc<dyn Blobs>, faults: Faults, sabotage: Sabotage) -> Self {
-        Self { spawner, all: Arc::default(), blobs, faults, sabotage }
+        let reluctant = Arc::default();
+        Self { spawner, all: Arc::default(), blobs, faults, sabotage, reluctant }
     }
 
     /// A live machine of a session dies: its processes are killed, what was synced stays.

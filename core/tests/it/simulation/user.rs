@@ -313,6 +313,7 @@ impl Client {
                 wishing: 0,
                 overlapped: false,
                 rolls: 0,
+                restoring: None,
             };
             self.world.ledger().sessions.insert(session.id, note);
         }
