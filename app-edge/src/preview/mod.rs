@@ -5,6 +5,7 @@
 
 mod cookie;
 mod enter;
+mod hold;
 mod host;
 mod inbound;
 mod origin;
@@ -12,6 +13,7 @@ mod outbound;
 mod page;
 mod places;
 
+use std::pin::pin;
 use std::time::Duration;
 
 use axum::extract::Request;
@@ -19,16 +21,17 @@ use axum::http::header::{LOCATION, SEC_WEBSOCKET_KEY, UPGRADE};
 use axum::http::{self, HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use burstflare_core::Error;
-use burstflare_core::service::{Credential, Ground, PreviewPlace, Visit};
+use burstflare_core::service::{Credential, End, Ground, PreviewPlace, Stay, Visit};
 use burstflare_ports::machine::AgentTarget;
 use burstflare_ports::record::Origin;
 use burstflare_ports::secret::Secret;
 use burstflare_ports::stream;
 use burstflare_ports::wire::Refusal as AgentRefusal;
 use burstflare_ports::wire::port::APP_ANSWER_HEADER;
-use futures_util::StreamExt;
+use futures_util::future::{Either, select};
 
 pub(crate) use self::enter::ENTER;
+use self::hold::Held;
 pub(crate) use self::host::PreviewHost;
 pub use self::host::{InvalidPreviewDomain, PreviewDomain};
 pub(crate) use self::outbound::FromApplication;
@@ -78,21 +81,22 @@ async fn visit(
     let credential = credential(request.headers(), host.https)?;
     let who = request.extensions().get::<Origin>().cloned().unwrap_or_default();
     let visit = state.plane.visit(host.place, &credential, who).await?;
-    let Visit::Welcome { ground, session, target } = visit else {
+    let Visit::Welcome { ground, session, target, stay } = visit else {
         gate::count_stranger(state, address, STRANGERS).await?;
         return stranger(state, host.place, navigation);
     };
+    let mut stay = stay;
     if ground == Ground::Cookie
         && let Err(foreign) = origin::check(host, request.method(), request.headers())
     {
         // The cookie does not count then; what is public needs none.
-        let public = state.plane.visit(host.place, &Credential::None, Origin::default()).await?;
-        if !matches!(public, Visit::Welcome { .. }) {
-            return Err(foreign);
-        }
+        stay = match state.plane.visit(host.place, &Credential::None, Origin::default()).await? {
+            Visit::Welcome { stay, .. } => stay,
+            Visit::Stranger => return Err(foreign),
+        };
     }
     match target {
-        Some(target) => forward(state, host, &target, request, navigation).await,
+        Some(target) => forward(state, host, &target, request, navigation, Some(stay)).await,
         None if navigation => Ok(page::asleep(&session)),
         None => Err(asleep(&session)),
     }
@@ -115,16 +119,20 @@ fn credential(headers: &HeaderMap, https: bool) -> Answer<Credential> {
 /// The same answer whether there is such a preview or not.
 fn stranger(state: &EdgeState, place: PreviewPlace, navigation: bool) -> Answer<Response> {
     if !navigation {
-        return Err(Refusal::http(
-            StatusCode::UNAUTHORIZED,
-            "preview_private",
-            "This preview is private, or there is none.",
-            "Open it with `flare open`; scripts send `Flare-Authorization: Bearer TOKEN`.",
-        ));
+        return Err(private());
     }
     let url = format!("{}/previews/{}/{}", state.config.browser_url(), place.session, place.port);
     let location = HeaderValue::try_from(url).map_err(|_| Refusal::defect())?;
     Ok((StatusCode::SEE_OTHER, [(LOCATION, location)]).into_response())
+}
+
+fn private() -> Refusal {
+    Refusal::http(
+        StatusCode::UNAUTHORIZED,
+        "preview_private",
+        "This preview is private, or there is none.",
+        "Open it with `flare open`; scripts send `Flare-Authorization: Bearer TOKEN`.",
+    )
 }
 
 fn asleep(session: &burstflare_ports::record::Session) -> Refusal {
@@ -148,7 +156,8 @@ async fn preflight(state: &EdgeState, host: &PreviewHost, mut request: Request) 
     for name in [http::header::CONTENT_LENGTH, http::header::TRANSFER_ENCODING] {
         request.headers_mut().remove(name);
     }
-    forward(state, host, &target, request, false).await
+    // Nobody's right is behind it.
+    forward(state, host, &target, request, false, None).await
 }
 
 async fn forward(
@@ -157,17 +166,32 @@ async fn forward(
     target: &AgentTarget,
     request: Request,
     navigation: bool,
+    stay: Option<Stay>,
 ) -> Answer<Response> {
     let place = state.preview_places.take(host.place.session)?;
     if is_websocket(&request) {
-        return socket(state, host, target, request).await;
+        return socket(state, host, target, request, (stay, place)).await;
     }
     let call = inbound::call(host, request, false)?;
     let deadline = match call.body() {
         stream::Body::Full(_) => HEAD,
         stream::Body::Stream(_) => UPLOAD,
     };
-    let answer = match state.plane.ports().agents.send(target, call, deadline).await {
+    let sent = {
+        let sending = state.plane.ports().agents.send(target, call, deadline);
+        let over = async {
+            match &stay {
+                Some(stay) => state.plane.stay_over(stay).await,
+                None => std::future::pending().await,
+            }
+        };
+        match select(pin!(sending), pin!(over)).await {
+            Either::Left((sent, _)) => sent,
+            Either::Right((End::MachineEnded, _)) => return silent(navigation, unreachable()),
+            Either::Right(_) => return Err(private()),
+        }
+    };
+    let answer = match sent {
         Ok(answer) => answer,
         Err(error) => {
             tracing::debug!(%error, session = %host.place.session, "a preview's agent does not answer");
@@ -177,13 +201,8 @@ async fn forward(
     if !answer.headers().contains_key(APP_ANSWER_HEADER) {
         return silent(navigation, refusal(answer).await);
     }
-    Ok(outbound::answer(answer, |flow| {
-        // The place is the body's now.
-        Box::pin(flow.map(move |chunk| {
-            let _ = &place;
-            chunk
-        }))
-    }))
+    let plane = state.plane.clone();
+    Ok(outbound::answer(answer, |flow| Box::pin(Held::new(flow, plane, stay, place))))
 }
 
 fn is_websocket(request: &Request) -> bool {
@@ -199,11 +218,12 @@ async fn socket(
     host: &PreviewHost,
     target: &AgentTarget,
     mut request: Request,
+    (stay, place): (Option<Stay>, places::Place),
 ) -> Answer<Response> {
     use crate::tunnel::{Door, HANDSHAKE, switched};
-    let door = Door::of(state, &mut request)?;
+    let door = Door::with(&mut request, place)?;
     let call = inbound::call(host, request, true)?;
-    let answer = door.carry(&state.plane, target, call, HANDSHAKE, None).await?;
+    let answer = door.carry(&state.plane, target, call, HANDSHAKE, stay).await?;
     if !answer.headers().contains_key(APP_ANSWER_HEADER) {
         return silent(false, refusal(answer).await);
     }
@@ -212,7 +232,23 @@ async fn socket(
         response.extensions_mut().insert(FromApplication);
         return Ok(response);
     }
-    Ok(outbound::answer(answer, |flow| flow))
+    refused_upgrade(answer).await
+}
+
+/// An application's answer that it does not speak WebSocket: as much of it as says why, for no longer than a handshake.
+#[cfg(feature = "native")]
+async fn refused_upgrade(answer: http::Response<stream::Body>) -> Answer<Response> {
+    let (head, body) = answer.into_parts();
+    let collected = tokio::time::timeout(crate::tunnel::HANDSHAKE, body.collect(REFUSAL, "preview")).await;
+    let Ok(Ok(bytes)) = collected else {
+        return Err(Refusal::http(
+            StatusCode::BAD_GATEWAY,
+            "port_broken",
+            "The application answered a WebSocket's handshake with something else, and at length.",
+            "Look at the application's output in the session.",
+        ));
+    };
+    Ok(outbound::answer(http::Response::from_parts(head, stream::Body::Full(bytes)), |flow| flow))
 }
 
 #[cfg(not(feature = "native"))]
@@ -221,6 +257,7 @@ async fn socket(
     _host: &PreviewHost,
     _target: &AgentTarget,
     _request: Request,
+    _hold: (Option<Stay>, places::Place),
 ) -> Answer<Response> {
     Err(Refusal::not_supported("A WebSocket to a preview on this deployment"))
 }

@@ -49,9 +49,9 @@ impl Default for Tunnels {
 
 /// The client's side of a tunnel that is not open yet: everything that may be missing, taken before a ticket is spent.
 #[derive(Debug)]
-pub(crate) struct Door {
+pub(crate) struct Door<P = OwnedSemaphorePermit> {
     client: OnUpgrade,
-    place: OwnedSemaphorePermit,
+    place: P,
 }
 
 impl Door {
@@ -67,6 +67,14 @@ impl Door {
             );
             full.after(Duration::from_secs(5))
         })?;
+        Ok(Self { client, place })
+    }
+}
+
+impl<P: Send + 'static> Door<P> {
+    /// Takes the request's upgrade where the place is another's than a tunnel's.
+    pub(crate) fn with(request: &mut Request, place: P) -> Answer<Self> {
+        let client = request.extensions_mut().remove::<OnUpgrade>().ok_or_else(needs_upgrade)?;
         Ok(Self { client, place })
     }
 

@@ -20,10 +20,10 @@ pub fn visibility(
 }
 
 /// Whether a member of the session's workspace may look: who may get into the session always may, the others where the port
-/// is for the workspace or for everybody.
+/// is for the workspace or for everybody. `attach` says whether what they signed in with is for getting in at all.
 #[must_use]
-pub fn may_visit(role: Role, relation: Relation, visibility: Visibility) -> bool {
-    permission::allows(role, Action::SessionAttach, relation)
+pub fn may_visit(role: Role, relation: Relation, visibility: Visibility, attach: bool) -> bool {
+    (attach && permission::allows(role, Action::SessionAttach, relation))
         || (visibility != Visibility::Private && permission::allows(role, Action::Read, relation))
 }
 
@@ -69,8 +69,12 @@ mod tests {
         for role in ROLES {
             for relation in RELATIONS {
                 let enters = permission::allows(role, Action::SessionAttach, relation);
-                assert_eq!(may_visit(role, relation, Visibility::Private), enters, "{role:?} {relation:?}");
-                assert!(may_visit(role, relation, Visibility::Workspace), "{role:?} {relation:?}");
+                let may = |visibility, attach| may_visit(role, relation, visibility, attach);
+                assert_eq!(may(Visibility::Private, true), enters, "{role:?} {relation:?}");
+                assert!(!may(Visibility::Private, false), "{role:?} {relation:?}");
+                for attach in [true, false] {
+                    assert!(may(Visibility::Workspace, attach), "{role:?} {relation:?}");
+                }
             }
         }
     }

@@ -17,7 +17,8 @@ use futures_util::{StreamExt, pin_mut};
 use serde_json::json;
 
 use super::files::moved_on;
-use super::stay::{Right, Stay};
+use super::seat::Right;
+use super::stay::Stay;
 use super::{Caller, ControlPlane, refusal};
 use crate::domain::permission::{Action, Relation};
 use crate::domain::ssh_key;

@@ -21,6 +21,7 @@ mod port_watch;
 mod preview;
 mod reconcile;
 mod release;
+mod seat;
 mod secret;
 mod session;
 mod session_actor;
@@ -159,7 +160,7 @@ struct Inner {
     config: Config,
     sealer: Sealer,
     ids: IdOrder,
-    stays: Arc<stay::Stays>,
+    seats: Arc<seat::Seats>,
     idle: idle::IdleMemory,
     port_watches: port_watch::Watches,
 }
@@ -178,7 +179,7 @@ impl ControlPlane {
                 config,
                 sealer,
                 ids: IdOrder::default(),
-                stays: Arc::default(),
+                seats: Arc::default(),
                 idle: idle::IdleMemory::default(),
                 port_watches: port_watch::Watches::default(),
             }),
@@ -205,8 +206,8 @@ impl ControlPlane {
         &self.inner.sealer
     }
 
-    fn stays(&self) -> &Arc<stay::Stays> {
-        &self.inner.stays
+    fn seats(&self) -> &Arc<seat::Seats> {
+        &self.inner.seats
     }
 
     fn now(&self) -> Timestamp {
@@ -234,7 +235,7 @@ impl ControlPlane {
     /// The one way to write. Afterwards whoever lost the right to be in a machine is cut off, listeners are hinted and the outbox is looked at, beside the request.
     async fn commit(&self, change: ChangeSet) -> std::result::Result<(), CommitError> {
         self.store().commit(&change).await?;
-        self.stays().after(&change);
+        self.seats().after(&change);
         if let Family::Workspace(workspace) = change.family {
             if !change.events.is_empty()
                 && let Err(error) = self.inner.ports.feed.publish(workspace).await

@@ -7,7 +7,7 @@ use std::time::Duration;
 use burstflare_ports::id::Id;
 use burstflare_ports::machine::AgentTarget;
 use burstflare_ports::record::{
-    Origin, Session, SessionState, SignIn, TicketPurpose, Token, TokenKind, User, Version, Visibility,
+    Origin, Role, Session, SessionState, SignIn, TicketPurpose, Token, TokenKind, User, Version, Visibility,
     Workspace,
 };
 use burstflare_ports::secret::Secret;
@@ -16,13 +16,19 @@ use serde::{Deserialize, Serialize};
 
 use super::attach::{Attachment, TicketFor, refused};
 use super::caller::relation_to;
+use super::seat::{Right, Standing, Who};
+use super::stay::Stay;
 use super::{Caller, ControlPlane};
 use crate::domain::permission::{self, Action, Relation};
 use crate::domain::preview as rules;
-use crate::error::{Error, Result};
+use crate::domain::token_text::{self, Type};
+use crate::error::{Error, Kind, Result};
 
 /// Life of a preview's cookie; then the browser enters again.
 pub const COOKIE_LIFE: Duration = Duration::from_secs(12 * 3600);
+
+/// How often the records are read again where a commit came in between.
+const LOOKS: usize = 4;
 
 /// What a preview's host name says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -56,7 +62,7 @@ pub enum Ground {
 }
 
 /// What becomes of a visit.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub enum Visit {
     /// The visitor may come.
     Welcome {
@@ -66,9 +72,28 @@ pub enum Visit {
         session: Box<Session>,
         /// Whom to call; `None` where the session does not run.
         target: Option<AgentTarget>,
+        /// What is open for the visitor ends with it.
+        stay: Stay,
     },
     /// The visitor is unknown, or there is nothing there.
     Stranger,
+}
+
+/// Why somebody may look, as it was read.
+struct Grounds {
+    ground: Ground,
+    session: Session,
+    who: Option<Who>,
+    standing: Standing,
+    expires_at: Option<Timestamp>,
+}
+
+/// Who may come by a cookie.
+struct Admitted {
+    who: Who,
+    standing: Standing,
+    /// The cookie's end, or its token's.
+    expires_at: Timestamp,
 }
 
 /// The plain text of a preview's cookie, sealed for its session and port.
@@ -86,31 +111,74 @@ const SEPARATOR: char = '~';
 
 impl ControlPlane {
     /// Decides about one request to a preview, anew each time: who was removed, signed out, or lost the right is a
-    /// stranger from the next request on.
+    /// stranger from the next request on, and what is open for them ends.
     ///
     /// # Errors
-    /// With a token: `Unauthenticated`, `NotFound`, `Forbidden`. Otherwise only when the store cannot answer.
+    /// With a token: `Unauthenticated`, `NotFound`, `Forbidden`. Otherwise only when the store cannot answer, or when the
+    /// server carries too many connections.
     pub async fn visit(&self, place: PreviewPlace, credential: &Credential, origin: Origin) -> Result<Visit> {
-        if let Credential::Bearer(token) = credential {
-            let caller = self.authenticate(token.expose(), origin).await?;
-            return self.visit_as(&caller, place).await;
+        for _ in 0..LOOKS {
+            let seat = self.seats().reserve(place.session)?;
+            let Some(grounds) = self.grounds(place, credential, origin.clone()).await? else {
+                return Ok(Visit::Stranger);
+            };
+            let Grounds { ground, session, who, standing, expires_at } = grounds;
+            let right = Right {
+                workspace: session.workspace,
+                session: session.id,
+                epoch: session.epoch,
+                who,
+                port: Some(place.port),
+            };
+            if seat.occupy(right, standing) {
+                let target = match session.state {
+                    SessionState::Running => Some(self.target(&session)?),
+                    _ => None,
+                };
+                let stay = Stay::looking(seat, expires_at);
+                return Ok(Visit::Welcome { ground, session: Box::new(session), target, stay });
+            }
         }
-        let Some(session) = self.store().session_of_host(place.session).await? else {
-            return Ok(Visit::Stranger);
-        };
+        Err(Error::new(
+            Kind::Unavailable,
+            "changing",
+            "Who may look at this preview changed while the request was looked at.",
+            "Try again in a moment.",
+        )
+        .after(Duration::from_secs(1)))
+    }
+
+    async fn grounds(
+        &self,
+        place: PreviewPlace,
+        credential: &Credential,
+        origin: Origin,
+    ) -> Result<Option<Grounds>> {
+        if let Credential::Bearer(token) = credential {
+            return self.grounds_by_token(place, token, origin).await.map(Some);
+        }
+        let Some(session) = self.store().session_of_host(place.session).await? else { return Ok(None) };
+        if session.state == SessionState::Deleting {
+            return Ok(None);
+        }
         if let Credential::Cookies(values) = credential {
             for value in values {
-                if self.cookie_admits(&session, place.port, value).await? {
-                    return self.welcome(Ground::Cookie, session);
+                if let Some(admitted) = self.cookie_admits(&session, place.port, value).await? {
+                    return Ok(Some(Grounds {
+                        ground: Ground::Cookie,
+                        session,
+                        who: Some(admitted.who),
+                        standing: admitted.standing,
+                        expires_at: Some(admitted.expires_at),
+                    }));
                 }
             }
         }
-        if session.state != SessionState::Deleting
-            && self.visibility(&session, place.port).await? == Visibility::Public
-        {
-            return self.welcome(Ground::Public, session);
-        }
-        Ok(Visit::Stranger)
+        let (visibility, visible_until) = self.visibility(&session, place.port).await?;
+        let standing =
+            Standing { relation: Relation::Foreign, role: Role::Viewer, visibility, visible_until };
+        let public = Grounds { ground: Ground::Public, session, who: None, standing, expires_at: None };
+        Ok((visibility == Visibility::Public).then_some(public))
     }
 
     /// Whom to call for a preview that runs, whoever asks: for questions that carry nobody's credentials.
@@ -123,46 +191,66 @@ impl ControlPlane {
         running.map(|session| self.target(&session)).transpose()
     }
 
-    async fn visit_as(&self, caller: &Caller, place: PreviewPlace) -> Result<Visit> {
+    async fn grounds_by_token(
+        &self,
+        place: PreviewPlace,
+        token: &Secret<String>,
+        origin: Origin,
+    ) -> Result<Grounds> {
+        let caller = self.authenticate(token.expose(), origin).await?;
         let session = self.store().session(caller.workspace.id, place.session).await?;
         let session = session
             .filter(|session| session.state != SessionState::Deleting)
             .ok_or_else(|| Error::not_found("session"))?;
-        self.may_visit(caller, &session, place.port).await?;
-        self.welcome(Ground::Bearer, session)
-    }
-
-    fn welcome(&self, ground: Ground, session: Session) -> Result<Visit> {
-        let target = match session.state {
-            SessionState::Running => Some(self.target(&session)?),
-            _ => None,
+        let (visibility, visible_until) = self.may_visit(&caller, &session, place.port).await?;
+        // An access token is soon replaced by another of its sign-in; a personal token is all there is.
+        let personal = token_text::recognise(token.expose()) == Some(Type::Personal);
+        let expires_at = match personal {
+            true => self.store().token(caller.user.id, caller.token).await?.map(|token| token.expires_at),
+            false => None,
         };
-        Ok(Visit::Welcome { ground, session: Box::new(session), target })
+        let relation = relation_to(&session, caller.user.id);
+        let who = Who {
+            user: caller.user.id,
+            sign_in: caller.sign_in,
+            token: Some(caller.token),
+            attach: caller.scopes.contains(&Action::SessionAttach.scope()),
+        };
+        let standing = Standing { relation, role: caller.role, visibility, visible_until };
+        Ok(Grounds { ground: Ground::Bearer, session, who: Some(who), standing, expires_at })
     }
 
-    /// Whether role and token allow the caller to look at a port.
-    async fn may_visit(&self, caller: &Caller, session: &Session, port: u16) -> Result<()> {
+    /// Whether role and token allow the caller to look at a port, and because of which visibility.
+    async fn may_visit(
+        &self,
+        caller: &Caller,
+        session: &Session,
+        port: u16,
+    ) -> Result<(Visibility, Option<Timestamp>)> {
         let entering = caller.may_session(Action::SessionAttach, session);
-        let Err(refusal) = entering else { return Ok(()) };
-        if self.visibility(session, port).await? == Visibility::Private {
+        // Who may get in needs no visibility.
+        let Err(refusal) = entering else { return Ok((Visibility::Private, None)) };
+        let seen = self.visibility(session, port).await?;
+        if seen.0 == Visibility::Private {
             return Err(refusal);
         }
-        caller.may(Action::Read, Relation::Own)
+        caller.may(Action::Read, Relation::Own)?;
+        Ok(seen)
     }
 
-    /// Who may look at a port now.
-    pub(super) async fn visibility(&self, session: &Session, port: u16) -> Result<Visibility> {
+    /// Who may look at a port now, and until when somebody said so.
+    async fn visibility(&self, session: &Session, port: u16) -> Result<(Visibility, Option<Timestamp>)> {
         let setting = self.store().port_setting(session.workspace, session.id, port).await?;
         let now = self.now();
         if let Some(said) = &setting
             && said.expires_at.is_none_or(|expires_at| expires_at > now)
         {
-            return Ok(said.visibility);
+            return Ok((said.visibility, said.expires_at));
         }
         let version = self.store().version(session.workspace, session.version).await?;
         let declared =
             version.and_then(|version: Version| version.spec).map(|spec| spec.ports).unwrap_or_default();
-        Ok(rules::visibility(&declared, setting.as_ref(), port, now))
+        Ok((rules::visibility(&declared, setting.as_ref(), port, now), None))
     }
 
     /// A ticket to a port: with a browser, or for one connection.
@@ -218,7 +306,7 @@ impl ControlPlane {
             token: (token.kind == TokenKind::Personal).then_some(token.id),
             expires_at: self.now().after(COOKIE_LIFE),
         };
-        if !self.pass_admits(&pass, &session, place.port).await? {
+        if self.pass_admits(&pass, &session, place.port).await?.is_none() {
             return Err(refuse());
         }
         self.spend_ticket(&ticket, &session, origin).await?;
@@ -227,41 +315,51 @@ impl ControlPlane {
         Ok(Secret::new(format!("{}{SEPARATOR}{sealed}", session.workspace)))
     }
 
-    /// Whether a cookie's value is ours, for this very place, and its user may come now.
-    async fn cookie_admits(&self, session: &Session, port: u16, value: &Secret<String>) -> Result<bool> {
-        let Some((workspace, sealed)) = value.expose().split_once(SEPARATOR) else { return Ok(false) };
-        if workspace.parse::<Id<Workspace>>().ok() != Some(session.workspace)
-            || session.state == SessionState::Deleting
-        {
-            return Ok(false);
+    /// Who comes with a cookie's value, if it is ours, for this very place, and its user may come now.
+    async fn cookie_admits(
+        &self,
+        session: &Session,
+        port: u16,
+        value: &Secret<String>,
+    ) -> Result<Option<Admitted>> {
+        let Some((workspace, sealed)) = value.expose().split_once(SEPARATOR) else { return Ok(None) };
+        if workspace.parse::<Id<Workspace>>().ok() != Some(session.workspace) {
+            return Ok(None);
         }
         let place = cookie_place(PreviewPlace { session: session.id, port });
-        let Ok(plain) = self.sealer().open(session.workspace, &place, sealed) else { return Ok(false) };
-        let Ok(pass) = serde_json::from_slice::<Pass>(plain.expose()) else { return Ok(false) };
+        let Ok(plain) = self.sealer().open(session.workspace, &place, sealed) else { return Ok(None) };
+        let Ok(pass) = serde_json::from_slice::<Pass>(plain.expose()) else { return Ok(None) };
         self.pass_admits(&pass, session, port).await
     }
 
     /// Whether the user of a pass may come now.
-    async fn pass_admits(&self, pass: &Pass, session: &Session, port: u16) -> Result<bool> {
+    async fn pass_admits(&self, pass: &Pass, session: &Session, port: u16) -> Result<Option<Admitted>> {
         let now = self.now();
         let sign_in = self.store().sign_in(pass.sign_in).await?;
         if pass.expires_at <= now || sign_in.is_none_or(|sign_in| sign_in.revoked_at.is_some()) {
-            return Ok(false);
+            return Ok(None);
         }
+        let (mut attach, mut expires_at) = (true, pass.expires_at);
         if let Some(id) = pass.token {
             let token = self.store().token(pass.user, id).await?;
-            if token.is_none_or(|token| token.revoked_at.is_some() || token.expires_at <= now) {
-                return Ok(false);
-            }
+            let token = token.filter(|token| token.revoked_at.is_none() && token.expires_at > now);
+            let Some(token) = token else { return Ok(None) };
+            attach = token.scopes.contains(&Action::SessionAttach.scope());
+            expires_at = expires_at.min(token.expires_at);
         }
         let Some(membership) = self.store().membership(session.workspace, pass.user).await? else {
-            return Ok(false);
+            return Ok(None);
         };
-        let relation = relation_to(session, pass.user);
-        if permission::allows(membership.role, Action::SessionAttach, relation) {
-            return Ok(true);
+        let (role, relation) = (membership.role, relation_to(session, pass.user));
+        let who = Who { user: pass.user, sign_in: pass.sign_in, token: pass.token, attach };
+        let mut standing = Standing { relation, role, visibility: Visibility::Private, visible_until: None };
+        if !(attach && permission::allows(role, Action::SessionAttach, relation)) {
+            (standing.visibility, standing.visible_until) = self.visibility(session, port).await?;
+            if !rules::may_visit(role, relation, standing.visibility, attach) {
+                return Ok(None);
+            }
         }
-        Ok(rules::may_visit(membership.role, relation, self.visibility(session, port).await?))
+        Ok(Some(Admitted { who, standing, expires_at }))
     }
 }
 
