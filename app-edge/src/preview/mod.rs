@@ -81,11 +81,10 @@ async fn visit(
     let credential = credential(request.headers(), host.https)?;
     let who = request.extensions().get::<Origin>().cloned().unwrap_or_default();
     let visit = state.plane.visit(host.place, &credential, who).await?;
-    let Visit::Welcome { ground, session, target, stay } = visit else {
+    let Visit::Welcome { ground, session, target, mut stay } = visit else {
         gate::count_stranger(state, address, STRANGERS).await?;
         return stranger(state, host.place, navigation);
     };
-    let mut stay = stay;
     if ground == Ground::Cookie
         && let Err(foreign) = origin::check(host, request.method(), request.headers())
     {

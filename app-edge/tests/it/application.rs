@@ -1,10 +1,13 @@
-//! The application behind previews: it tells what reached it, and answers with the headers it is asked for.
+//! The application behind previews: it tells what reached it, and answers with the headers it is asked for. `/stream` is
+//! an answer that goes on for ever, `/silent` one that never begins.
 
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, Response};
 use burstflare_ports::error::PortResult;
 use burstflare_ports::stream::Body;
 use burstflare_ports::wire::port::{APP_ANSWER_HEADER, OpenPort, OpenPorts};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
 use serde_json::json;
 
 /// Names the headers of the answer: `name: value`, one for each.
@@ -17,6 +20,11 @@ pub(crate) fn ports() -> OpenPorts {
 
 /// Answers a call below `/v1/ports/{port}/http`.
 pub(crate) async fn answer(head: Parts, body: Body) -> PortResult<Response<Body>> {
+    match head.uri.path() {
+        path if path.ends_with("/stream") => return Ok(stream()),
+        path if path.ends_with("/silent") => return std::future::pending().await,
+        _ => {}
+    }
     let body = body.collect(1 << 20, "application").await?;
     let headers: Vec<(String, String)> = head
         .headers
@@ -37,4 +45,11 @@ pub(crate) async fn answer(head: Parts, body: Body) -> PortResult<Response<Body>
         response.headers_mut().append(name, value.parse().expect("a value"));
     }
     Ok(response)
+}
+
+fn stream() -> Response<Body> {
+    let first = futures_util::stream::once(async { Ok(Bytes::from_static(b"data: one\n\n")) });
+    let mut response = Response::new(Body::Stream(first.chain(futures_util::stream::pending()).boxed()));
+    response.headers_mut().insert(APP_ANSWER_HEADER, HeaderValue::from_static("1"));
+    response
 }

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use axum::http::{Request, Response, StatusCode, header};
+use axum::http::{HeaderValue, Request, Response, StatusCode, header};
 use burstflare_ports::error::{ErrorKind, PortError, PortResult};
 use burstflare_ports::machine::{
     AgentLink, AgentTarget, DiskPlan, DiskState, Enforcement, Epoch, Isolation, LayerRef, MachineKey,
@@ -13,6 +13,7 @@ use burstflare_ports::machine::{
 };
 use burstflare_ports::stream::Body;
 use burstflare_ports::wire::files::{ArchiveReceived, Found};
+use burstflare_ports::wire::port::APP_ANSWER_HEADER;
 use burstflare_ports::wire::terminal::{Terminal, Terminals, USUAL};
 use burstflare_ports::wire::tree::{FORMAT, Summary};
 use burstflare_ports::wire::{
@@ -172,6 +173,11 @@ impl AgentLink for Scripted {
                     futures_util::stream::once(async { Ok(Bytes::from(line)) })
                         .chain(futures_util::stream::pending()),
                 )))
+            }
+            ("GET", "/v1/ports/3000/http/socket") => {
+                let mut answer = echo(&head.headers).await?;
+                answer.headers_mut().insert(APP_ANSWER_HEADER, HeaderValue::from_static("1"));
+                return Ok(answer);
             }
             (_, path) if path.starts_with("/v1/ports/3000/http/") => {
                 return crate::application::answer(head, body).await;

@@ -12,6 +12,7 @@ mod machine;
 mod page;
 mod permission;
 mod preview;
+mod preview_life;
 mod secret;
 mod site;
 mod stay;

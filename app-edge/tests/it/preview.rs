@@ -52,7 +52,7 @@ impl Stage {
     }
 }
 
-fn host(port: u16, session: &str) -> String {
+pub(crate) fn host(port: u16, session: &str) -> String {
     format!("{port}--{}.preview.localhost:8787", session["ses_".len()..].to_lowercase())
 }
 

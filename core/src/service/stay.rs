@@ -46,7 +46,7 @@ pub struct Stay {
     place: Place,
     expires_at: Option<Timestamp>,
     /// Looks at ports are not in the audit log one by one: a page makes hundreds.
-    detail: Option<Detail>,
+    detail: Option<Box<Detail>>,
 }
 
 /// What the audit log is told besides.
@@ -136,7 +136,7 @@ impl ControlPlane {
         }
         let relation = relation_to(&session, user);
         place.seat.judge(|standing| *standing = Standing { relation, role: membership.role, ..*standing });
-        let stay = Stay { place, expires_at, detail: Some(Detail { purpose, origin, since: now }) };
+        let stay = Stay { place, expires_at, detail: Some(Box::new(Detail { purpose, origin, since: now })) };
         Ok(stay.over().is_none().then_some((stay, session)))
     }
 
