@@ -1,5 +1,6 @@
 //! `/v1/ports`: what listens in this machine, pushed as it changes, and the way to it.
 
+mod frames;
 mod headers;
 pub(crate) mod listen;
 mod owner;

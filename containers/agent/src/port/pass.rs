@@ -33,21 +33,28 @@ impl Drop for Carrier {
     }
 }
 
-/// The body of an application's answer.
+/// The body of an application's answer. While one that has a length flows, a request is being served; one without may be
+/// events for a tab that nobody looks at.
 pub(crate) struct Passed {
     body: Incoming,
+    serving: Option<Arc<Activity>>,
     _carrier: Carrier,
 }
 
 impl Passed {
-    pub(super) fn new(body: Incoming, carrier: Carrier) -> Self {
-        Self { body, _carrier: carrier }
+    pub(super) fn new(body: Incoming, activity: Arc<Activity>, carrier: Carrier) -> Self {
+        let serving = body.size_hint().exact().map(|_| activity);
+        Self { body, serving, _carrier: carrier }
     }
 
     /// See [`Body::poll_frame`]; trailers are left out.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         loop {
-            return match std::task::ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
+            if let (Some(activity), Some(_)) = (&self.serving, &frame) {
+                activity.note(Reason::Preview);
+            }
+            return match frame {
                 Some(Ok(frame)) if !frame.is_data() => continue,
                 other => Poll::Ready(other.map(|frame| frame.map_err(io::Error::other))),
             };

@@ -14,9 +14,10 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+use super::frames::Watched;
 use super::pass::{Carrier, Passed, Progress, Tracked};
 use super::{connect, headers, late};
-use crate::activity::Reason;
+use crate::activity::{Activity, Reason};
 use crate::agent::Agent;
 use crate::reply::{Refused, Reply, ReplyBody, done};
 
@@ -66,13 +67,15 @@ pub(super) async fn pass(
         }
     };
     match (answer.status(), caller) {
-        (StatusCode::SWITCHING_PROTOCOLS, Some(caller)) => Ok(upgraded(answer, caller, carrier)),
+        (StatusCode::SWITCHING_PROTOCOLS, Some(caller)) => {
+            Ok(upgraded(answer, caller, Arc::clone(&agent.activity), carrier))
+        }
         (StatusCode::SWITCHING_PROTOCOLS, None) => Err(Refused {
             status: StatusCode::BAD_GATEWAY,
             code: "port_broken",
             message: format!("Port {port} changed the protocol without being asked."),
         }),
-        _ => Ok(plain(answer, carrier)),
+        _ => Ok(plain(answer, Arc::clone(&agent.activity), carrier)),
     }
 }
 
@@ -109,23 +112,30 @@ fn for_application(headers: &mut HeaderMap, wants_upgrade: bool) -> Result<(), R
     Ok(())
 }
 
-fn plain(answer: Response<Incoming>, carrier: Carrier) -> Reply {
+fn plain(answer: Response<Incoming>, activity: Arc<Activity>, carrier: Carrier) -> Reply {
     let (mut head, body) = answer.into_parts();
     headers::strip(&mut head.headers);
     mark(&mut head.headers);
-    let mut reply = Response::new(ReplyBody::Passed(Box::new(Passed::new(body, carrier))));
+    let mut reply = Response::new(ReplyBody::Passed(Box::new(Passed::new(body, activity, carrier))));
     *reply.status_mut() = head.status;
     *reply.headers_mut() = head.headers;
     reply
 }
 
-/// Both connections become one stream of bytes.
-fn upgraded(mut answer: Response<Incoming>, caller: OnUpgrade, carrier: Carrier) -> Reply {
+/// Both connections become one stream of bytes. What the visitor sends is activity; what the application pushes is not, as
+/// nobody may look at it.
+fn upgraded(
+    mut answer: Response<Incoming>,
+    caller: OnUpgrade,
+    activity: Arc<Activity>,
+    carrier: Carrier,
+) -> Reply {
     let application = hyper::upgrade::on(&mut answer);
     tokio::spawn(async move {
         let (Ok(caller), Ok(application)) = (caller.await, application.await) else { return };
         if let Ok(parts) = application.downcast::<TokioIo<TcpStream>>() {
-            let (mut inner, mut outer) = (parts.io.into_inner(), TokioIo::new(caller));
+            let (mut inner, mut outer) =
+                (parts.io.into_inner(), Watched::new(TokioIo::new(caller), activity));
             // What came with the application's answer is the caller's already.
             if tokio::io::AsyncWriteExt::write_all(&mut outer, &parts.read_buf).await.is_ok() {
                 let _ = tokio::io::copy_bidirectional_with_sizes(&mut outer, &mut inner, UPGRADED, UPGRADED)

@@ -103,7 +103,7 @@ impl Machine {
     pub(crate) async fn connect(&self) -> Sender {
         let stream = UnixStream::connect(self.socket()).await.unwrap();
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
-        tokio::spawn(connection);
+        tokio::spawn(connection.with_upgrades());
         sender
     }
 

@@ -1,11 +1,13 @@
 //! Ports: seen as they open and close, and reached.
 
-use burstflare_ports::wire::EPOCH_HEADER;
 use burstflare_ports::wire::port::{APP_ANSWER_HEADER, APP_HOST_HEADER, OpenPort, OpenPorts};
+use burstflare_ports::wire::{Activity, EPOCH_HEADER, Reason};
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::machine::{EPOCH, KEY, Machine};
 
@@ -57,10 +59,29 @@ async fn python(machine: &Machine, script: &str) -> String {
 }
 
 const SERVER: &str = "
-import http.server
+import http.server, time
 class H(http.server.BaseHTTPRequestHandler):
     protocol_version = 'HTTP/1.1'
     def do_GET(self):
+        if self.headers.get('Upgrade') == 'websocket':
+            self.send_response(101)
+            self.send_header('Upgrade', 'websocket')
+            self.send_header('Connection', 'Upgrade')
+            self.end_headers()
+            self.wfile.flush()
+            while True:
+                piece = self.connection.recv(65536)
+                if not piece: break
+                self.connection.sendall(piece)
+            self.close_connection = True
+            return
+        if self.path == '/ticks':
+            self.send_response(200)
+            self.send_header('Transfer-Encoding', 'chunked')
+            self.end_headers()
+            while True:
+                self.wfile.write(b'5\\r\\ntick\\n\\r\\n')
+                time.sleep(0.01)
         body = ('%s %s %s' % (self.command, self.path, self.headers)).encode()
         self.send_response(200)
         self.send_header('Content-Length', str(len(body)))
@@ -104,4 +125,48 @@ async fn a_port_is_seen_as_it_opens_is_reached_and_seen_as_it_closes() {
     let answer = app(&machine, port, "/", &[]).await;
     assert_eq!(answer.status(), 502);
     assert!(!answer.headers().contains_key(APP_ANSWER_HEADER));
+}
+
+async fn last_active(machine: &Machine) -> (u64, Reason) {
+    let (_, body) = machine.get("/v1/activity").await;
+    let activity: Activity = serde_json::from_slice(&body).unwrap();
+    (activity.mark, activity.reason)
+}
+
+#[tokio::test]
+async fn requests_and_messages_are_activity_and_neither_pings_nor_what_is_pushed_are() {
+    let machine = Machine::start();
+    let mut lines = Lines::of(&machine).await;
+    python(&machine, SERVER).await;
+    let ports = lines.until("open", |ports| !ports.is_empty()).await;
+    let port = port_of(&ports, "python3").unwrap();
+    assert_eq!(last_active(&machine).await.1, Reason::Exec);
+    let answer = app(&machine, port, "/", &[]).await;
+    answer.into_body().collect().await.unwrap();
+    let (served, reason) = last_active(&machine).await;
+    assert_eq!(reason, Reason::Preview, "a request that was served");
+
+    let mut ticks = app(&machine, port, "/ticks", &[]).await.into_body();
+    ticks.frame().await.unwrap().unwrap();
+    let (asked, _) = last_active(&machine).await;
+    assert!(asked > served);
+    let handshake = [("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-key", "x")];
+    let mut answer = app(&machine, port, "/", &handshake).await;
+    assert_eq!(answer.status(), 101);
+    let mut socket = TokioIo::new(hyper::upgrade::on(&mut answer).await.unwrap());
+    let (opened, _) = last_active(&machine).await;
+    let mut echo = async |frame: &[u8]| {
+        // Longer than the clock of activity takes to go on.
+        for _ in 0..5 {
+            ticks.frame().await.unwrap().unwrap();
+        }
+        socket.write_all(frame).await.unwrap();
+        let mut back = vec![0; frame.len()];
+        socket.read_exact(&mut back).await.unwrap();
+        assert_eq!(back, frame);
+        last_active(&machine).await.0
+    };
+    assert_eq!(echo(b"\x89\x80mask").await, opened, "a ping, and ticks of another answer");
+    assert_eq!(echo(b"\x8a\x82mask..").await, opened, "a pong");
+    assert!(echo(b"\x81\x82mask..").await > opened, "a message");
 }
