@@ -1,11 +1,9 @@
 //! Stands where a port has no adapter here yet: every call answers `Unsupported`, which the API shows as 501.
 
-use std::ops::Range;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use burstflare_ports::actor::Actors;
-use burstflare_ports::blob::{BlobInfo, BlobKey, BlobPage, Blobs};
 use burstflare_ports::error::{ErrorKind, PortError, PortResult};
 use burstflare_ports::feed::{Feed, Hints};
 use burstflare_ports::id::Id;
@@ -17,7 +15,7 @@ use burstflare_ports::machine::{
 use burstflare_ports::mail::{Mail, Mailer};
 use burstflare_ports::queue::{Job, Queue};
 use burstflare_ports::record::{Session, Workspace};
-use burstflare_ports::stream::{Body, ByteStream};
+use burstflare_ports::stream::Body;
 use burstflare_ports::workflow::{Run, Workflows};
 
 /// A port without an adapter.
@@ -26,25 +24,6 @@ pub struct Absent;
 
 fn absent<T>(operation: &'static str) -> PortResult<T> {
     Err(PortError::new(ErrorKind::Unsupported, operation, "this deployment does not offer that yet"))
-}
-
-#[async_trait]
-impl Blobs for Absent {
-    async fn put(&self, _: &BlobKey, _: Body, _: u64) -> PortResult<BlobInfo> {
-        absent("blobs.put")
-    }
-    async fn get(&self, _: &BlobKey, _: Option<Range<u64>>) -> PortResult<(BlobInfo, ByteStream)> {
-        absent("blobs.get")
-    }
-    async fn head(&self, _: &BlobKey) -> PortResult<Option<BlobInfo>> {
-        absent("blobs.head")
-    }
-    async fn delete(&self, _: &BlobKey) -> PortResult<()> {
-        absent("blobs.delete")
-    }
-    async fn list(&self, _: &BlobKey, _: Option<&BlobKey>, _: usize) -> PortResult<BlobPage> {
-        absent("blobs.list")
-    }
 }
 
 #[async_trait]

@@ -14,6 +14,8 @@ mod clock;
 mod d1;
 #[cfg(feature = "runtime")]
 mod js;
+#[cfg(feature = "runtime")]
+mod r2;
 
 #[cfg(feature = "runtime")]
 pub use absent::Absent;
@@ -25,3 +27,5 @@ pub use clock::{WorkerClock, WorkerEntropy};
 pub use d1::{Counted, D1, D1Store};
 #[cfg(feature = "runtime")]
 pub use js::js;
+#[cfg(feature = "runtime")]
+pub use r2::R2Blobs;

@@ -1,4 +1,4 @@
-// conformance.mjs URL: every case of records, on D1.
+// conformance.mjs URL: every case of the ports that have a home on Cloudflare.
 import { send, Tally } from "./call.mjs";
 
 const base = process.argv[2];
@@ -8,4 +8,4 @@ for (const name of names) {
   const answer = await send(base, "POST", `/cases/${name}`);
   tally.check(name, answer.status === 204 ? [] : [`${answer.status} ${answer.text}`]);
 }
-tally.close("conformance on D1");
+tally.close("conformance on Cloudflare");

@@ -1,7 +1,9 @@
 // router.mjs URL: the router on D1, as a client sees it, and what each request asked of the database.
 //
 // The Worker runs with FLARE_COUNT=1, FLARE_REGISTRATION=open and FLARE_PLAN=tiny, whose limits are within reach.
+import { gzipSync } from "node:zlib";
 import { send, Tally } from "./call.mjs";
+import { tar } from "./tar.mjs";
 
 const base = process.argv[2];
 const tally = new Tally();
@@ -157,13 +159,17 @@ await ask("and does not write", "POST", templates, { status: 403, code: "scope_m
 await ask("revoke", "DELETE", `/api/v1/tokens/${pat.id}`, { status: 204, reads: 2, batches: 1, row: "/api/v1/tokens/{token}" }, { token: a });
 await ask("a revoked token", "GET", templates, { status: 401, reads: 1 }, { token: pat.token });
 
+// A bundle goes to the bucket.
+const bundle = `${versions}/${version.id}/bundle`;
+await ask("no bundle", "PUT", bundle, { status: 400 }, { token: a, body: "x", headers: { "content-type": "application/gzip" } });
+const packed = { token: a, body: gzipSync(tar({ "flare.toml": 'base = "default"\n', "main.txt": "hello\n".repeat(9_000) })), headers: { "content-type": "application/gzip" } };
+await ask("bundle", "PUT", bundle, { status: 200, reads: 4, batches: 1, row: `${templates}/{template}/versions/{version}/bundle` }, packed);
+
 // What has no port here.
-await ask("blobs", "PUT", `${versions}/${version.id}/bundle`, { status: 501, code: "not_supported" },
-  { token: a, body: "x", headers: { "content-type": "application/zstd" } });
 await ask("live events", "GET", "/api/v1/events", { status: 501, code: "not_supported" }, { token: a });
 const ready = await send(base, "GET", "/readyz");
 const oks = Object.fromEntries(Object.entries(ready.json?.probes ?? {}).map(([name, probe]) => [name, probe.ok]));
-that("readiness says what is missing", ready.status === 503 && JSON.stringify(oks) === '{"blobs":false,"machines":false,"store":true}', ready.json);
+that("readiness says what is missing", ready.status === 503 && JSON.stringify(oks) === '{"blobs":true,"machines":false,"store":true}', ready.json);
 await ask("a planned route", "GET", "/api/v1/usage", { status: 501, code: "not_supported" }, { token: a });
 
 // Races: the commit decides.

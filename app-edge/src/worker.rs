@@ -4,6 +4,7 @@
 //! | binding | kind | meaning |
 //! | --- | --- | --- |
 //! | `DB` | D1 | the records |
+//! | `BLOBS` | R2 | bundles, layers, logs, snapshots |
 //! | `FLARE_MASTER_KEY` | secret | 32 bytes in base64; seals secrets at rest |
 //! | `FLARE_ORIGIN` | variable | the origin people use |
 //! | `FLARE_PORT` | variable | on this machine: the port that loopback names are reached at |
@@ -19,7 +20,7 @@ use axum::http::{HeaderName, HeaderValue, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use burstflare_adapters_cloudflare::{
-    Absent, D1, D1Store, IsolateBackground, WorkerClock, WorkerEntropy, js,
+    Absent, D1, D1Store, IsolateBackground, R2Blobs, WorkerClock, WorkerEntropy, js,
 };
 use burstflare_core::ControlPlane;
 use burstflare_core::domain::plan;
@@ -46,7 +47,7 @@ async fn answer_it(mut request: HttpRequest, env: Env) -> worker::Result<Respons
     // Made anew for each request, so that what it counts is the request's.
     let database = D1::new(env.d1("DB")?);
     let counted = (variable(&env, "FLARE_COUNT").as_deref() == Some("1")).then(|| database.counted());
-    let plane = ControlPlane::new(ports(database), config(&env)?);
+    let plane = ControlPlane::new(ports(database, &env)?, config(&env)?);
     // Set by Cloudflare itself, whatever the client sent.
     let address = request.headers().get("cf-connecting-ip").and_then(|value| value.to_str().ok());
     if let Some(address) = address.and_then(|text| text.parse::<IpAddr>().ok()) {
@@ -65,11 +66,11 @@ async fn answer_it(mut request: HttpRequest, env: Env) -> worker::Result<Respons
     Ok(response)
 }
 
-fn ports(database: D1) -> Ports {
+fn ports(database: D1, env: &Env) -> worker::Result<Ports> {
     let absent = Arc::new(Absent);
-    Ports {
+    Ok(Ports {
         store: Arc::new(D1Store::new(database)),
-        blobs: absent.clone(),
+        blobs: Arc::new(R2Blobs::new(env.bucket("BLOBS")?)),
         queue: absent.clone(),
         workflows: absent.clone(),
         actors: absent.clone(),
@@ -81,7 +82,7 @@ fn ports(database: D1) -> Ports {
         clock: Arc::new(WorkerClock),
         entropy: Arc::new(WorkerEntropy),
         background: Arc::new(IsolateBackground::default()),
-    }
+    })
 }
 
 /// Master keys of before, in base64 with commas between.
