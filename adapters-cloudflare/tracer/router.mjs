@@ -163,7 +163,7 @@ await ask("a revoked token", "GET", templates, { status: 401, reads: 1 }, { toke
 const bundle = `${versions}/${version.id}/bundle`;
 await ask("no bundle", "PUT", bundle, { status: 400 }, { token: a, body: "x", headers: { "content-type": "application/gzip" } });
 const packed = { token: a, body: gzipSync(tar({ "flare.toml": 'base = "default"\n', "main.txt": "hello\n".repeat(9_000) })), headers: { "content-type": "application/gzip" } };
-await ask("bundle", "PUT", bundle, { status: 200, reads: 4, batches: 1, row: `${templates}/{template}/versions/{version}/bundle` }, packed);
+await ask("bundle", "PUT", bundle, { status: 201, reads: 4, batches: 1, row: `${templates}/{template}/versions/{version}/bundle` }, packed);
 
 // What has no port here.
 await ask("live events", "GET", "/api/v1/events", { status: 501, code: "not_supported" }, { token: a });
