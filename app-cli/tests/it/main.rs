@@ -7,6 +7,7 @@
 )]
 
 mod attach;
+mod browser;
 mod bundle;
 mod burst;
 mod config_ssh;
@@ -24,6 +25,7 @@ mod kill_loop;
 mod lifecycle;
 mod offline;
 mod preview;
+mod preview_browser;
 mod reference;
 mod rsync;
 mod secret;

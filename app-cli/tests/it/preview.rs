@@ -69,23 +69,29 @@ class App(http.server.BaseHTTPRequestHandler):
 http.server.ThreadingHTTPServer(('127.0.0.1', 3000), App).serve_forever()
 "#;
 
-struct World {
-    place: Place,
-    server: Server,
+/// A session in which an application runs.
+pub(crate) struct World {
+    pub(crate) place: Place,
+    pub(crate) server: Server,
     id: String,
     token: String,
 }
 
 impl World {
     fn new() -> Option<Self> {
+        Self::with(MANIFEST, APP)
+    }
+
+    /// One with this manifest, and this as `app.py`.
+    pub(crate) fn with(manifest: &str, app: &str) -> Option<Self> {
         if !have("python3") {
             return None;
         }
         let place = Place::new();
         let folder = place.path("work/template");
         std::fs::create_dir(&folder).expect("made");
-        std::fs::write(folder.join("flare.toml"), MANIFEST).expect("written");
-        std::fs::write(folder.join("app.py"), APP).expect("written");
+        std::fs::write(folder.join("flare.toml"), manifest).expect("written");
+        std::fs::write(folder.join("app.py"), app).expect("written");
         let server = place.server();
         let id = session(&place, &server, Some(&folder));
         let token = place.flare(["auth", "token"]).ok().out.trim().to_owned();
@@ -95,7 +101,7 @@ impl World {
     }
 
     /// Looks at the ports until it is so.
-    fn until(&self, so: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+    pub(crate) fn until(&self, so: impl Fn(&[Value]) -> bool) -> Vec<Value> {
         let end = Instant::now() + PATIENCE;
         loop {
             let list = self.place.flare(["session", "ports", "s", "--json"]).ok().json();
@@ -107,17 +113,27 @@ impl World {
         }
     }
 
-    fn authority(&self) -> &str {
+    pub(crate) fn authority(&self) -> &str {
         self.server.url.strip_prefix("http://").expect("plain http")
+    }
+
+    /// The port at which the server answers.
+    pub(crate) fn port(&self) -> &str {
+        self.authority().rsplit_once(':').expect("a port").1
     }
 
     /// The preview's host.
     fn host(&self) -> String {
-        let (_, port) = self.authority().rsplit_once(':').expect("a port");
-        format!("3000--{}.preview.localhost:{port}", self.id["ses_".len()..].to_ascii_lowercase())
+        self.host_of(3000)
     }
 
-    fn send(&self, head: &str, headers: &[(&str, &str)]) -> TcpStream {
+    /// Another port's.
+    pub(crate) fn host_of(&self, port: u16) -> String {
+        let label = self.id["ses_".len()..].to_ascii_lowercase();
+        format!("{port}--{label}.preview.localhost:{}", self.port())
+    }
+
+    pub(crate) fn send(&self, head: &str, headers: &[(&str, &str)]) -> TcpStream {
         let mut stream = TcpStream::connect(self.authority()).expect("connected");
         stream.set_read_timeout(Some(PATIENCE)).expect("set");
         let mut text = format!("{head} HTTP/1.1\r\nHost: {}\r\n", self.host());
@@ -128,12 +144,12 @@ impl World {
         stream
     }
 
-    fn bearer(&self) -> String {
+    pub(crate) fn bearer(&self) -> String {
         format!("Bearer {}", self.token)
     }
 
     /// Head and body of an answer with a length.
-    fn ask(&self, head: &str, headers: &[(&str, &str)]) -> (String, String) {
+    pub(crate) fn ask(&self, head: &str, headers: &[(&str, &str)]) -> (String, String) {
         answer(&mut BufReader::new(self.send(head, headers)))
     }
 }

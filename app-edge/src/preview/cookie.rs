@@ -12,8 +12,9 @@ const PREFIXED: &str = "__Host-flare-preview";
 const PLAIN: &str = "flare-preview";
 /// All cookies of ours begin so, behind a prefix or not.
 const OURS: &str = "flare-";
-/// Values that are looked at: siblings can add false ones.
-const VALUES: usize = 8;
+/// Values that are looked at: siblings can add false ones, and choose paths that browsers send before the true one's. A
+/// browser keeps at most 180 cookies of a site.
+const VALUES: usize = 200;
 
 /// The header that makes a browser come in again with this value.
 pub(super) fn set(value: &Secret<String>, https: bool) -> Option<HeaderValue> {

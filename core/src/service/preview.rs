@@ -27,6 +27,8 @@ use crate::error::{Error, Kind, Result};
 /// Life of a preview's cookie; then the browser enters again.
 pub const COOKIE_LIFE: Duration = Duration::from_secs(12 * 3600);
 
+/// Seals of a place that are opened for one request; each costs reads. What is no seal of the place costs none.
+const SEALS: usize = 16;
 /// How often the records are read again where a commit came in between.
 const LOOKS: usize = 4;
 
@@ -162,8 +164,9 @@ impl ControlPlane {
             return Ok(None);
         }
         if let Credential::Cookies(values) = credential {
-            for value in values {
-                if let Some(admitted) = self.cookie_admits(&session, place.port, value).await? {
+            let passes = values.iter().filter_map(|value| self.open_pass(&session, place.port, value));
+            for pass in passes.take(SEALS) {
+                if let Some(admitted) = self.pass_admits(&pass, &session, place.port).await? {
                     return Ok(Some(Grounds {
                         ground: Ground::Cookie,
                         session,
@@ -315,21 +318,15 @@ impl ControlPlane {
         Ok(Secret::new(format!("{}{SEPARATOR}{sealed}", session.workspace)))
     }
 
-    /// Who comes with a cookie's value, if it is ours, for this very place, and its user may come now.
-    async fn cookie_admits(
-        &self,
-        session: &Session,
-        port: u16,
-        value: &Secret<String>,
-    ) -> Result<Option<Admitted>> {
-        let Some((workspace, sealed)) = value.expose().split_once(SEPARATOR) else { return Ok(None) };
+    /// What a cookie's value says, if it is ours and for this very place.
+    fn open_pass(&self, session: &Session, port: u16, value: &Secret<String>) -> Option<Pass> {
+        let (workspace, sealed) = value.expose().split_once(SEPARATOR)?;
         if workspace.parse::<Id<Workspace>>().ok() != Some(session.workspace) {
-            return Ok(None);
+            return None;
         }
         let place = cookie_place(PreviewPlace { session: session.id, port });
-        let Ok(plain) = self.sealer().open(session.workspace, &place, sealed) else { return Ok(None) };
-        let Ok(pass) = serde_json::from_slice::<Pass>(plain.expose()) else { return Ok(None) };
-        self.pass_admits(&pass, session, port).await
+        let plain = self.sealer().open(session.workspace, &place, sealed).ok()?;
+        serde_json::from_slice::<Pass>(plain.expose()).ok()
     }
 
     /// Whether the user of a pass may come now.
