@@ -90,7 +90,7 @@ impl Browser {
 
     /// Calls a method of the browser, or of a page's session.
     #[track_caller]
-    fn call(&self, session: Option<&str>, method: &str, params: Value) -> Value {
+    fn call(&self, session: Option<&str>, method: &str, params: &Value) -> Value {
         let id = self.calls.get() + 1;
         self.calls.set(id);
         let mut message = json!({ "id": id, "method": method, "params": params });
@@ -114,24 +114,24 @@ impl Browser {
 
     /// A page among the browser's others: they share cookies.
     pub(crate) fn page(&self) -> Page<'_> {
-        self.open(json!({ "url": "about:blank" }))
+        self.open(&json!({ "url": "about:blank" }))
     }
 
     /// A page of a browser that was never used.
     pub(crate) fn stranger(&self) -> Page<'_> {
-        let context = self.call(None, "Target.createBrowserContext", json!({}))["browserContextId"].clone();
-        self.open(json!({ "url": "about:blank", "browserContextId": context }))
+        let context = self.call(None, "Target.createBrowserContext", &json!({}))["browserContextId"].clone();
+        self.open(&json!({ "url": "about:blank", "browserContextId": context }))
     }
 
-    fn open(&self, how: Value) -> Page<'_> {
+    fn open(&self, how: &Value) -> Page<'_> {
         let context = how["browserContextId"].clone();
         let target = self.call(None, "Target.createTarget", how)["targetId"].clone();
         let attach = json!({ "targetId": target, "flatten": true });
-        let attached = self.call(None, "Target.attachToTarget", attach);
+        let attached = self.call(None, "Target.attachToTarget", &attach);
         let session = attached["sessionId"].as_str().expect("a session").to_owned();
         let page = Page { browser: self, session, context };
         for domain in ["Page", "Network", "Runtime"] {
-            page.call(&format!("{domain}.enable"), json!({}));
+            page.call(&format!("{domain}.enable"), &json!({}));
         }
         page
     }
@@ -156,7 +156,7 @@ pub(crate) struct Page<'a> {
 
 impl Page<'_> {
     #[track_caller]
-    pub(crate) fn call(&self, method: &str, params: Value) -> Value {
+    pub(crate) fn call(&self, method: &str, params: &Value) -> Value {
         self.browser.call(Some(&self.session), method, params)
     }
 
@@ -164,7 +164,7 @@ impl Page<'_> {
     #[track_caller]
     pub(crate) fn go(&self, url: &str) {
         self.forget();
-        let gone = self.call("Page.navigate", json!({ "url": url }));
+        let gone = self.call("Page.navigate", &json!({ "url": url }));
         assert_eq!(gone["errorText"], Value::Null, "{url}: {gone}");
         self.wait("Page.loadEventFired", |_| true);
     }
@@ -202,7 +202,7 @@ impl Page<'_> {
         let how = json!({
             "expression": script, "awaitPromise": true, "returnByValue": true, "userGesture": true
         });
-        let ran = self.call("Runtime.evaluate", how);
+        let ran = self.call("Runtime.evaluate", &how);
         assert_eq!(ran["exceptionDetails"], Value::Null, "{script}: {ran}");
         ran["result"]["value"].clone()
     }
@@ -265,7 +265,7 @@ impl Page<'_> {
         if self.context != Value::Null {
             params["browserContextId"] = self.context.clone();
         }
-        let held = self.browser.call(None, "Storage.getCookies", params);
+        let held = self.browser.call(None, "Storage.getCookies", &params);
         held["cookies"].as_array().cloned().unwrap_or_default()
     }
 }

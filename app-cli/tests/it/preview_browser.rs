@@ -181,7 +181,7 @@ fn a_ticket_becomes_a_cookie_of_this_host_alone_and_leaves_no_trace() {
     assert_eq!(page.text("document.referrer"), "");
     assert_eq!(page.text("document.cookie"), "", "no script reads it");
     assert!(page.succeeds("fetch('/more').then(a => a.ok || Promise.reject())"));
-    let history = page.call("Page.getNavigationHistory", serde_json::json!({}))["entries"].clone();
+    let history = page.call("Page.getNavigationHistory", &serde_json::json!({}))["entries"].clone();
     let visited: Vec<_> = history.as_array().expect("entries").iter().map(|entry| &entry["url"]).collect();
     assert_eq!(visited.last(), Some(&&Value::from(wanted.as_str())), "{history}");
     assert!(visited.iter().all(|url| !url.to_string().contains("/.flare/")), "{history}");
