@@ -267,6 +267,9 @@ fn make_file(path: &CStr, content: &[u8]) -> Done {
 }
 
 fn cover(from: &CStr, path: &CStr, attributes: u64) -> Done {
+    // A copy of a mount that finds no place costs a grace period of the kernel when it is dropped again.
+    // SAFETY: a C string.
+    checked(unsafe { libc::access(path.as_ptr(), libc::F_OK) }.into())?;
     let fd = kernel::clone_mount(libc::AT_FDCWD, from)?;
     let outcome = kernel::restrict(fd, c"", attributes, true).and_then(|()| kernel::attach_mount(fd, path));
     // SAFETY: the descriptor is ours.

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, chown};
 use std::path::Path;
 
 use burstflare_ports::error::PortResult;
@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 
 use super::failed;
 use super::layout::ROOTS;
-use super::record::{Folder, Seal, private_folder};
+use super::record::{Folder, Seal};
 use super::remove::Trash;
 
 /// The disk a machine gets.
@@ -46,33 +46,43 @@ pub(super) fn choose(
             .take(&folder.disk(*number))
             .map_err(failed("machine.start", "cannot put an unfinished disk aside"))?;
     }
-    if chosen.state == DiskState::Fresh {
-        make(folder, chosen.number, owner, layer)
-            .map_err(failed("machine.start", "cannot make the machine's disk"))?;
-    }
+    make(folder, chosen.number, owner, layer)
+        .map_err(failed("machine.start", "cannot make the machine's disk"))?;
     Ok(chosen)
 }
 
+/// Makes the folders of a disk, those that are missing: none of them is flushed before something is put into it, so
+/// a host crash can take them from a disk that was declared whole when it was empty.
 fn make(folder: &Folder, number: u64, owner: Option<u32>, layer: Option<&Path>) -> io::Result<()> {
-    let disks = folder.disks();
-    private_folder(&disks)?;
-    chown(&disks, owner, owner)?;
     let disk = folder.disk(number);
-    private_folder(&disk)?;
+    own_folder(&folder.disks(), owner, 0o700)?;
+    own_folder(&disk, owner, 0o700)?;
     for (path, name) in ROOTS {
         let root = disk.join(name);
-        private_folder(&root)?;
-        for part in ["upper", "work"] {
-            private_folder(&root.join(part))?;
-            chown(root.join(part), owner, owner)?;
-        }
+        own_folder(&root, owner, 0o700)?;
+        own_folder(&root.join("work"), owner, 0o700)?;
         // The upper folder's modes are what the root shows.
         let mode = layer.and_then(|layer| fs::symlink_metadata(layer.join(path)).ok());
-        let mode = mode.map_or(0o755, |meta| meta.mode() & 0o1777);
-        fs::set_permissions(root.join("upper"), fs::Permissions::from_mode(mode))?;
-        chown(&root, owner, owner)?;
+        own_folder(&root.join("upper"), owner, mode.map_or(0o755, |meta| meta.mode() & 0o1777))?;
     }
-    chown(&disk, owner, owner)
+    Ok(())
+}
+
+/// Makes a folder and gives it away; one that is there stays as it is, unless it was never given away.
+fn own_folder(path: &Path, owner: Option<u32>, mode: u32) -> io::Result<()> {
+    match fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let of = fs::symlink_metadata(path)?.uid();
+            if owner.is_none_or(|owner| owner == of) {
+                return Ok(());
+            }
+        }
+        outcome => outcome?,
+    }
+    if mode != 0o700 {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    }
+    chown(path, owner, owner)
 }
 
 /// Declares a life's disk whole: first everything on it reaches stable storage, then the record does.
@@ -81,14 +91,22 @@ pub(super) fn seal(folder: &Folder, epoch: Epoch, number: u64, trash: &Trash) ->
     if before.is_some_and(|seal| seal.epoch == epoch && seal.disk == number) {
         return Ok(());
     }
-    if before.is_none_or(|seal| seal.disk != number) {
-        flush(&folder.disk(number)).map_err(failed("machine.seal", "cannot flush the disk"))?;
+    let disk = folder.disk(number);
+    if before.is_none_or(|seal| seal.disk != number) && !is_empty(&disk) {
+        flush(&disk).map_err(failed("machine.seal", "cannot flush the disk"))?;
     }
     folder.set_seal(Seal { epoch, disk: number })?;
     for other in folder.disk_numbers().into_iter().filter(|other| *other != number) {
         trash.take(&folder.disk(other)).map_err(failed("machine.seal", "cannot put the old disk aside"))?;
     }
     Ok(())
+}
+
+/// Whether nothing was put on a disk yet: then there is nothing to bring to stable storage, for its folders can be made anew.
+fn is_empty(disk: &Path) -> bool {
+    ROOTS.iter().all(|(_, name)| {
+        fs::read_dir(disk.join(name).join("upper")).is_ok_and(|mut entries| entries.next().is_none())
+    })
 }
 
 /// Brings a tree to stable storage: file by file while they are few, else the whole file system, which may have
@@ -219,4 +237,35 @@ pub(super) fn usage(disk: &Path) -> io::Result<u64> {
         Ok(Walk::On)
     })?;
     Ok(if seen == Seen::Part { u64::MAX } else { bytes })
+}
+
+#[cfg(test)]
+mod tests {
+    use burstflare_ports::machine::{MachineKey, MachineOwner};
+
+    use super::*;
+
+    #[test]
+    fn a_kept_disk_gets_back_the_folders_that_a_host_crash_took_and_keeps_the_others() {
+        let place = tempfile::tempdir().expect("folder");
+        let trash = Trash::open(place.path().join("trash")).expect("trash");
+        let id = "01M84QG73Y10ADK5C3N7S7JNGD";
+        let owner: MachineOwner = format!("ses_{id}").parse().expect("an owner");
+        let key = MachineKey { workspace: format!("ws_{id}").parse().expect("an id"), owner };
+        let folder = Folder::make(place.path(), key).expect("made");
+        let first = choose(&folder, DiskPlan::Keep, None, None, &trash).expect("chosen");
+        assert_eq!(first.state, DiskState::Fresh);
+        seal(&folder, 1, first.number, &trash).expect("sealed");
+        let of = |part: &str| folder.disk(first.number).join(part);
+        fs::set_permissions(of("workspace/upper"), fs::Permissions::from_mode(0o750)).expect("mode");
+        fs::write(of("workspace/upper/file"), "kept").expect("written");
+        fs::remove_dir_all(of("home-flare")).expect("removed");
+
+        let second = choose(&folder, DiskPlan::Keep, None, None, &trash).expect("chosen");
+        assert_eq!(second, Chosen { number: first.number, state: DiskState::Kept });
+        assert!(of("home-flare/upper").is_dir() && of("home-flare/work").is_dir());
+        assert_eq!(fs::read(of("workspace/upper/file")).expect("read"), b"kept");
+        let mode = fs::metadata(of("workspace/upper")).expect("there").mode() & 0o7777;
+        assert_eq!(mode, 0o750, "what the user chose");
+    }
 }

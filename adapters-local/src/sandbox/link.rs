@@ -168,6 +168,7 @@ fn answer(
     place: OwnedSemaphorePermit,
     reply: http::Response<Incoming>,
 ) -> http::Response<Body> {
+    slot.turn_of_start.pass_on();
     let (head, body) = reply.into_parts();
     if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
         // The upgrade handle in the extensions owns the connection now, and with it this call's place.

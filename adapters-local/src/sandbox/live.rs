@@ -12,6 +12,7 @@ use super::process::Process;
 use super::record::{Folder, Life};
 use super::runtime::Inner;
 use super::spawn::Ended;
+use super::turns::{self, Kept};
 use super::{cgroup, egress};
 
 /// What this server holds of one machine, for as long as it knows it.
@@ -24,6 +25,8 @@ pub(super) struct Slot {
     last_end: Mutex<Option<(Epoch, End)>>,
     /// Connections to its agent.
     pub connections: Connections,
+    /// Its place among the starts, until its agent answers.
+    pub turn_of_start: Kept,
 }
 
 /// A life that goes on.
@@ -113,11 +116,18 @@ pub(super) fn hold(
     let slot = Arc::clone(slot);
     let mut open = inner.open.subscribe();
     tokio::spawn(async move {
+        let unheard = async {
+            tokio::time::sleep(turns::PATIENCE).await;
+            slot.turn_of_start.pass_on();
+            std::future::pending::<()>().await;
+        };
         tokio::select! {
             () = process.ended() => {}
+            () = unheard => {}
             // The runtime goes, the machine stays: it is the next one's to clear up.
             _ = open.changed() => return,
         }
+        slot.turn_of_start.pass_on();
         let how = process.reap();
         drop((proxy, watcher));
         cgroup::remove(&life.groups);

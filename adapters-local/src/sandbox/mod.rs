@@ -36,6 +36,7 @@ mod seccomp;
 mod socket;
 mod spawn;
 mod tools;
+mod turns;
 mod users;
 mod watch;
 

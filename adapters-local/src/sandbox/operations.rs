@@ -10,6 +10,7 @@ use super::live::{self, End, Slot};
 use super::record::Folder;
 use super::runtime::{Inner, blocking};
 use super::spawn::Ended;
+use super::turns::Turn;
 use super::{disk, failed};
 
 /// Refuses what speaks for a life that is over.
@@ -25,7 +26,12 @@ fn current(folder: Option<&Folder>, epoch: Epoch, operation: &'static str) -> Po
     Ok(())
 }
 
-pub(super) async fn start(inner: Arc<Inner>, slot: Arc<Slot>, spec: MachineSpec) -> PortResult<Started> {
+pub(super) async fn start(
+    inner: Arc<Inner>,
+    slot: Arc<Slot>,
+    spec: MachineSpec,
+    turn: Turn,
+) -> PortResult<Started> {
     const START: &str = "machine.start";
     if spec.base != "default" {
         let context = format!("no base `{}`: the process sandbox has `default` only", spec.base);
@@ -52,6 +58,7 @@ pub(super) async fn start(inner: Arc<Inner>, slot: Arc<Slot>, spec: MachineSpec)
     let this = Arc::clone(&inner);
     let begun = blocking(move || this.begin(spec, layer.as_deref())).await?;
     let started = Started { disk: begun.disk };
+    slot.turn_of_start.keep(turn);
     live::hold(&inner, &slot, begun.folder, begun.life, begun.process, begun.proxy);
     Ok(started)
 }

@@ -28,6 +28,7 @@ use super::process::{self, Process};
 use super::record::{self, Folder};
 use super::remove::Trash;
 use super::tools::{self, ToolFolder};
+use super::turns::Turns;
 use super::users::UserPool;
 use super::watch::Notice;
 use super::{failed, link, operations};
@@ -52,6 +53,7 @@ pub(super) struct Inner {
     pub tools: Vec<ToolFolder>,
     pub layers: Layers,
     pub egress: Arc<Egress>,
+    pub turns: Turns,
     pub notices: broadcast::Sender<Notice>,
     pub checks: Vec<Check>,
     /// Whether layers are shared by mapping their owner; else each machine has a copy.
@@ -177,6 +179,7 @@ impl Inner {
             tools: tools::find(&config.tools)?,
             layers,
             egress: Arc::new(Egress::new(config.egress.clone())),
+            turns: Turns::new(),
             notices: broadcast::channel(256).0,
             maps_owners: checks
                 .iter()
@@ -280,7 +283,15 @@ impl MachineRuntime for SandboxRuntime {
 
     async fn start(&self, spec: MachineSpec) -> PortResult<Started> {
         let owner = spec.machine.owner;
-        self.in_turn(owner, move |inner, slot| operations::start(inner, slot, spec)).await
+        // Fetching a layer takes what it takes, and no place among the starts. Its errors are met again below.
+        if let Some(layer) = &spec.layer
+            && let Err(error) = self.inner.layers.ready(layer).await
+        {
+            tracing::debug!(machine = %owner, %error, "the layer is not ready");
+        }
+        // Before the machine's own turn: who waits here keeps nobody from stopping it.
+        let turn = self.inner.turns.take().await?;
+        self.in_turn(owner, move |inner, slot| operations::start(inner, slot, spec, turn)).await
     }
 
     async fn inspect(&self, machine: MachineKey) -> PortResult<Option<MachineStatus>> {

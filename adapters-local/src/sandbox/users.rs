@@ -4,29 +4,46 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use burstflare_ports::error::{ErrorKind, PortError, PortResult};
 
 use super::config::HostUsers;
 
+/// How long a look at the host's processes serves: it costs what the host runs, and a burst takes many users. Another
+/// server may take a user in the same moment however short this is.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// Which host users are taken. The durable record is the owner of each machine's `disk` folder.
 #[derive(Debug)]
 pub(super) struct UserPool {
     range: HostUsers,
-    taken: Mutex<BTreeSet<u32>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    taken: BTreeSet<u32>,
+    /// Whom processes of the host run as, and when that was looked at.
+    running: Option<(Instant, BTreeSet<u32>)>,
 }
 
 impl UserPool {
     /// A pool in which those of the existing machines are taken.
     pub(super) fn new(range: HostUsers, taken: impl IntoIterator<Item = u32>) -> Self {
-        Self { range, taken: Mutex::new(taken.into_iter().collect()) }
+        let state = State { taken: taken.into_iter().collect(), running: None };
+        Self { range, state: Mutex::new(state) }
     }
 
     /// Takes a user that neither a machine of ours has nor any process of the host runs as.
     pub(super) fn take(&self) -> PortResult<u32> {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let State { taken, running } = &mut *state;
         // Another server on this host may use the same range.
-        let running = running_users();
+        let (_, running) = match running.take().filter(|(at, _)| at.elapsed() < LOOK) {
+            Some(fresh) => running.insert(fresh),
+            None => running.insert((Instant::now(), running_users())),
+        };
         let last = self.range.first.saturating_add(self.range.count);
         let free = (self.range.first..last).find(|user| !taken.contains(user) && !running.contains(user));
         let user = free.ok_or_else(|| {
@@ -38,7 +55,7 @@ impl UserPool {
 
     /// Gives one back.
     pub(super) fn give_back(&self, user: u32) {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner).remove(&user);
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).taken.remove(&user);
     }
 }
 

@@ -89,6 +89,8 @@ impl Agent {
     /// Lives until told to end.
     pub(crate) fn live(boot: Boot, listener: OwnedFd) -> io::Result<()> {
         let open_files = boot::raise_open_files();
+        // Before anything is heard: this port is ours, and nothing to look for.
+        let way_out = boot.egress.as_ref().and_then(egress::listen);
         // Before any thread: each has the filter from its beginning.
         let bell = Arc::new(Notify::new());
         let heard = port::listen::hear({
@@ -125,8 +127,8 @@ impl Agent {
             if let Err(problem) = std::fs::create_dir_all(Path::new(&boot.run).join("awake")) {
                 tracing::warn!(run = boot.run, %problem, "the folder for marks cannot be made");
             }
-            if let Some(way_out) = boot.egress.clone() {
-                tokio::spawn(egress::run(way_out));
+            if let (Some(listener), Some(way_out)) = (way_out, boot.egress.clone()) {
+                tokio::spawn(egress::run(listener, way_out));
             }
             let agent = Arc::new(Self {
                 key: Key::new(boot.key.expose()),

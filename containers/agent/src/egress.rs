@@ -1,6 +1,7 @@
 //! The way out: connections to a loopback port inside are carried to the server's unix socket, one to one.
 
 use std::io;
+use std::net::TcpListener as Listener;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,12 +14,21 @@ use tokio::sync::Semaphore;
 const CONNECTIONS: usize = 256;
 const BUFFER: usize = 16 << 10;
 
-/// Carries connections for the life of the agent. A machine without a way out still works, so nothing here is fatal.
-pub(crate) async fn run(egress: Egress) {
-    let listener = match bind(&egress.listen).await {
+/// Listens on the port inside. A machine without a way out still works, so failing is not fatal.
+pub(crate) fn listen(egress: &Egress) -> Option<Listener> {
+    bind(&egress.listen)
+        .inspect_err(|problem| {
+            tracing::error!(listen = egress.listen, %problem, "no way out: the port cannot be opened");
+        })
+        .ok()
+}
+
+/// Carries connections for the life of the agent.
+pub(crate) async fn run(listener: Listener, egress: Egress) {
+    let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(problem) => {
-            tracing::error!(listen = egress.listen, %problem, "no way out: the port cannot be opened");
+            tracing::error!(listen = egress.listen, %problem, "no way out: the port cannot be served");
             return;
         }
     };
@@ -44,12 +54,14 @@ pub(crate) async fn run(egress: Egress) {
 }
 
 /// Loopback only: the port is the session's own.
-async fn bind(listen: &str) -> io::Result<TcpListener> {
+fn bind(listen: &str) -> io::Result<Listener> {
     let address: std::net::SocketAddr = listen.parse().map_err(io::Error::other)?;
     if !address.ip().is_loopback() {
         return Err(io::Error::other("not a loopback address"));
     }
-    TcpListener::bind(address).await
+    let listener = Listener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }
 
 /// Until both sides have ended; the end of one direction is passed on while the other one goes on.

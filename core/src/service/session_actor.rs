@@ -19,7 +19,7 @@ use burstflare_ports::record::{
 use burstflare_ports::secret::Secret;
 use burstflare_ports::store::{Bump, ChangeSet, CommitError, Counter, Family, Guard, Key};
 use burstflare_ports::time::Timestamp;
-use futures_util::future::{Either, select};
+use futures_util::future::{Either, select, try_join};
 use futures_util::pin_mut;
 use serde_json::json;
 
@@ -214,16 +214,25 @@ impl ControlPlane {
         };
         let runtime = &self.ports().runtime;
         let started = runtime.start(self.machine_spec(session, &target, &spec, layer)?).await?;
-        self.agent_ready(&target, BOOT).await?;
         if started.disk == DiskState::Fresh {
             self.name_disk(session).await?;
+            let sealed = runtime.seal(target.machine, session.epoch);
             if let Some(snapshot) = session.restore.or(session.snapshot) {
+                self.agent_ready(&target, BOOT).await?;
                 self.restore(session, &target, snapshot).await?;
+                sealed.await?;
+            } else {
+                // Nothing is to be put on it, so it is whole as it is: that is written down while the agent begins.
+                try_join(self.agent_ready(&target, BOOT), sealed).await?;
             }
-            runtime.seal(target.machine, session.epoch).await?;
+        } else {
+            self.agent_ready(&target, BOOT).await?;
         }
         self.deliver_secrets(session, &target).await?;
-        self.agent_on_start(&target).await
+        if spec.on_start.is_some() {
+            self.agent_on_start(&target).await?;
+        }
+        Ok(())
     }
 
     /// Names a disk that the runtime had to begin although another one was to be kept. Before it is sealed: a name never

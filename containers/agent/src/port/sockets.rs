@@ -1,6 +1,11 @@
 //! Listening sockets as the kernel lists them in /proc/net/tcp and tcp6 (proc_net(5)).
 
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// Bytes of one read. The kernel gives whole lines, of 200 bytes at most, and no more than a page of them.
+const PAGE: usize = 4096;
 
 /// A socket that takes connections from the machine itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,10 +21,26 @@ pub(super) fn listening() -> Vec<Listening> {
     let mut found = Vec::new();
     for (file, read) in [("/proc/net/tcp", v4 as fn(&str) -> Option<IpAddr>), ("/proc/net/tcp6", v6)] {
         // Where the kernel has no IPv6 there is no file.
-        let text = std::fs::read_to_string(file).unwrap_or_default();
+        let text = table(file).unwrap_or_default();
         found.extend(text.lines().skip(1).filter_map(|line| parse(line, read)));
     }
     found
+}
+
+/// A whole table, by as few reads as it takes: behind the listening sockets the kernel passes through its table of all
+/// connections of the host with each read, empty ones included, which costs a millisecond where that table is large.
+fn table(file: &str) -> io::Result<String> {
+    let mut file = File::open(file)?;
+    let mut text = Vec::new();
+    let mut page = [0; PAGE];
+    loop {
+        let length = file.read(&mut page)?;
+        text.extend_from_slice(page.get(..length).unwrap_or_default());
+        // One more line would have found room.
+        if length < PAGE / 2 {
+            return String::from_utf8(text).map_err(io::Error::other);
+        }
+    }
 }
 
 fn parse(line: &str, read: fn(&str) -> Option<IpAddr>) -> Option<Listening> {
@@ -66,6 +87,18 @@ mod tests {
 
     fn at(line: &str, read: fn(&str) -> Option<IpAddr>) -> Option<(String, u64)> {
         parse(line, read).map(|found| (found.address.to_string(), found.inode))
+    }
+
+    #[test]
+    fn a_table_of_several_pages_is_read_to_its_end() {
+        let open: Vec<_> = (0..200)
+            .map(|_| std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"))
+            .collect();
+        let found: Vec<SocketAddr> = listening().into_iter().map(|socket| socket.address).collect();
+        for listener in &open {
+            let address = listener.local_addr().expect("its address");
+            assert!(found.contains(&address), "{address} is not among {}", found.len());
+        }
     }
 
     #[test]

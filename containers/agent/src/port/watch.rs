@@ -50,6 +50,8 @@ pub(crate) struct Ports {
 #[derive(Default)]
 struct Memory {
     owners: HashMap<u64, Option<Owner>>,
+    /// Sockets of this process itself: they are nobody's ports.
+    own: HashSet<u64>,
     /// Tasks that wait for the end of owners.
     ends: HashMap<Pid, AbortHandle>,
 }
@@ -77,12 +79,13 @@ impl Ports {
         let listening: Vec<Listening> =
             sockets::listening().into_iter().filter(|socket| socket.address.port() != AGENT_PORT).collect();
         memory.owners.retain(|inode, _| listening.iter().any(|socket| socket.inode == *inode));
+        memory.own.retain(|inode| listening.iter().any(|socket| socket.inode == *inode));
         // A process may be gone while another one holds the socket still.
         memory.owners.retain(|_, owner| owner.as_ref().is_none_or(|owner| alive(owner.pid)));
         let unknown: HashSet<u64> = listening
             .iter()
             .map(|socket| socket.inode)
-            .filter(|inode| !memory.owners.contains_key(inode))
+            .filter(|inode| !memory.owners.contains_key(inode) && !memory.own.contains(inode))
             .collect();
         if !unknown.is_empty() {
             self.identify(&mut memory, unknown).await;
@@ -102,13 +105,12 @@ impl Ports {
     /// Finds the owners of sockets; those of other people's processes are left out of the memory, and with it.
     async fn identify(&self, memory: &mut Memory, mut unknown: HashSet<u64>) {
         let found = tokio::task::spawn_blocking(move || {
-            for own in owner::own() {
-                unknown.remove(&own);
-            }
-            let owners = owner::find(&unknown);
-            (unknown, owners)
+            let own: HashSet<u64> = owner::own().into_iter().filter(|inode| unknown.remove(inode)).collect();
+            let owners = if unknown.is_empty() { HashMap::new() } else { owner::find(&unknown) };
+            (own, unknown, owners)
         });
-        let Ok((unknown, mut owners)) = found.await else { return };
+        let Ok((own, unknown, mut owners)) = found.await else { return };
+        memory.own.extend(own);
         for inode in unknown {
             let owner = owners.remove(&inode);
             // In a network of its own a socket is the machine's, also when its process hides.
@@ -143,6 +145,10 @@ impl Ports {
 
     /// Looks whenever there is a reason to, for the life of the agent.
     pub(crate) async fn run(&self, agent: &Agent) {
+        // A machine begins with nothing that listens.
+        if self.heard {
+            self.bell.notified().await;
+        }
         let mut soon = SOON.iter();
         let mut unheard = UNHEARD.0;
         loop {
