@@ -210,9 +210,18 @@ fn probe_folder() -> PathBuf {
         let all = std::env::temp_dir().join(format!("flare-sandbox-probe-{user}"));
         let folder = all.join(format!("{stamp}/flare-probe"));
         if !folder.join("probe").exists() {
-            // Those of earlier builds.
-            let _ = fs::remove_dir_all(&all);
             fs::create_dir_all(&folder).expect("a folder");
+            // Those of earlier builds; younger ones may be in use by tests of another build, or be in the making by ours.
+            let hour = std::time::Duration::from_secs(3600);
+            let old = |entry: &fs::DirEntry| {
+                entry
+                    .metadata()
+                    .and_then(|meta| meta.modified())
+                    .is_ok_and(|at| at.elapsed().is_ok_and(|age| age > hour))
+            };
+            for entry in fs::read_dir(&all).expect("a folder").flatten().filter(old) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
             let beside = folder.join(format!("new-{}", std::process::id()));
             fs::copy("/proc/self/exe", &beside).expect("a copy");
             fs::set_permissions(&beside, fs::Permissions::from_mode(0o755)).expect("modes");
