@@ -212,7 +212,7 @@ fn probe_folder() -> PathBuf {
         if !folder.join("probe").exists() {
             fs::create_dir_all(&folder).expect("a folder");
             // Those of earlier builds; younger ones may be in use by tests of another build, or be in the making by ours.
-            let hour = std::time::Duration::from_secs(3600);
+            let hour = Duration::from_secs(3600);
             let old = |entry: &fs::DirEntry| {
                 entry
                     .metadata()
