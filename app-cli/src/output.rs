@@ -1,12 +1,16 @@
 //! The only place that prints. Results go to standard output, everything else to standard error.
-#![expect(clippy::print_stderr, reason = "this module is where the program speaks")]
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::Value;
 
 use crate::exit::Failure;
+
+/// What every pipe takes at once that takes anything (PIPE_BUF).
+const AT_ONCE: usize = 4096;
 
 /// How results are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +30,7 @@ pub struct Output {
     colour_err: bool,
     terminal_err: bool,
     line: Mutex<Line>,
+    never_waits: AtomicBool,
 }
 
 /// The one line of progress that a terminal shows.
@@ -65,6 +70,7 @@ impl Output {
             colour_err: wanted && io::stderr().is_terminal(),
             terminal_err: io::stderr().is_terminal(),
             line: Mutex::default(),
+            never_waits: AtomicBool::new(false),
         }
     }
 
@@ -102,6 +108,29 @@ impl Output {
         }
     }
 
+    /// From now on, what standard error does not take at once is left out: for programs that others started, and that
+    /// must end although nobody reads there.
+    pub fn never_wait(&self) {
+        self.never_waits.store(true, Ordering::Relaxed);
+    }
+
+    fn err(&self, text: &str) {
+        let stream = io::stderr();
+        let mut stderr = stream.lock();
+        if !self.never_waits.load(Ordering::Relaxed) {
+            // Without anybody to hear it there is nothing to be said about that either.
+            let _ = stderr.write_all(text.as_bytes());
+            return;
+        }
+        for piece in text.as_bytes().chunks(AT_ONCE) {
+            let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+            let ready = poll(&mut [PollFd::new(&stream, PollFlags::OUT)], Some(&now));
+            if ready != Ok(1) || stderr.write_all(piece).is_err() {
+                return;
+            }
+        }
+    }
+
     /// Bytes on standard error, as a remote command wrote them.
     pub fn err_bytes(&self, bytes: &[u8]) {
         self.end_progress();
@@ -115,7 +144,7 @@ impl Output {
     pub fn note(&self, text: &str) {
         if !self.quiet {
             self.end_progress();
-            eprintln!("{}", clean(text));
+            self.err(&format!("{}\n", clean(text)));
         }
     }
 
@@ -123,14 +152,14 @@ impl Output {
     pub fn note_raw(&self, text: &str) {
         if !self.quiet {
             let end = if self.terminal_err { "\r\n" } else { "\n" };
-            eprint!("{}{end}", clean(text));
+            self.err(&format!("{}{end}", clean(text)));
         }
     }
 
     /// Something the user should know; not silenced by `--quiet`.
     pub fn warn(&self, text: &str) {
         self.end_progress();
-        eprintln!("{} {}", self.paint_err(Paint::Warn, "warning:"), clean(text));
+        self.err(&format!("{} {}\n", self.paint_err(Paint::Warn, "warning:"), clean(text)));
     }
 
     /// Where a longer action is. A terminal shows the newest state in one line, a file gets a line per change.
@@ -146,10 +175,10 @@ impl Output {
         if self.terminal_err {
             let width = usize::from(width());
             let short: String = clean(text).chars().take(width.saturating_sub(1)).collect();
-            eprint!("\r\x1b[K{}", self.paint_err(Paint::Dim, &short));
+            self.err(&format!("\r\x1b[K{}", self.paint_err(Paint::Dim, &short)));
             line.open = true;
         } else {
-            eprintln!("{}", clean(text));
+            self.err(&format!("{}\n", clean(text)));
         }
     }
 
@@ -157,7 +186,7 @@ impl Output {
     pub fn end_progress(&self) {
         let Ok(mut line) = self.line.lock() else { return };
         if line.open {
-            eprint!("\r\x1b[K");
+            self.err("\r\x1b[K");
             line.open = false;
         }
         line.last.clear();
@@ -166,13 +195,14 @@ impl Output {
     /// Says why the command failed and what to do next.
     pub fn failure(&self, failure: &Failure) {
         self.end_progress();
-        eprintln!("{} {}", self.paint_err(Paint::Bad, "error:"), clean(&failure.message));
+        let mut text = format!("{} {}\n", self.paint_err(Paint::Bad, "error:"), clean(&failure.message));
         if let Some(hint) = &failure.hint {
-            eprintln!("{} {}", self.paint_err(Paint::Bold, "hint:"), clean(hint));
+            text += &format!("{} {}\n", self.paint_err(Paint::Bold, "hint:"), clean(hint));
         }
         if let Some(id) = &failure.request_id {
-            eprintln!("{}", self.paint_err(Paint::Dim, &format!("request: {}", clean(id))));
+            text += &format!("{}\n", self.paint_err(Paint::Dim, &format!("request: {}", clean(id))));
         }
+        self.err(&text);
     }
 
     /// Text in a colour for standard output.

@@ -15,7 +15,7 @@ use crate::client::{Call, Client, Socket, open_socket, open_speaking};
 use crate::command::session_wait;
 use crate::context::Context;
 use crate::exit::{Exit, Failure, Outcome};
-use crate::ssh::{self, Key, KnownHosts, Program};
+use crate::ssh::{self, Ends, Key, KnownHosts, Omens, Program};
 use crate::table::field;
 
 /// How long a server that cannot be reached is waited for, and between two tries.
@@ -105,6 +105,20 @@ pub(super) async fn awake(context: &Context, client: &Client, session: &str) -> 
 /// # Errors
 /// When there is no such session, it cannot be woken or reached, or a cut connection cannot be resumed.
 pub async fn proxy(context: &Context, args: SshProxy) -> Outcome {
+    // OpenSSH hands on its standard error: whoever does not read it must not hold us up.
+    context.output.never_wait();
+    let ends = Ends::default();
+    let omens = Omens::new()?;
+    let outcome = tokio::select! {
+        carried = carried(context, args, &ends) => carried.map(|()| Exit::Success),
+        // What could not be told is known to the code alone: nobody is there to read it.
+        () = ends.overdue(omens) => Ok(Exit::Unavailable),
+    };
+    Ok(if ends.was_told() { Exit::Interrupted } else { outcome? }.code())
+}
+
+/// Finds the session and carries until either side ends.
+async fn carried(context: &Context, args: SshProxy, ends: &Ends) -> Result<(), Failure> {
     let host = args.host.to_ascii_lowercase();
     let session = ssh::session_of(&host)?;
     let client = context.client()?;
@@ -129,11 +143,10 @@ pub async fn proxy(context: &Context, args: SshProxy) -> Outcome {
     way.session = field(&attached["session"], "id");
     way.life = life(&attached);
     match open_speaking(&client, &path(&attached)?, SUBPROTOCOL).await? {
-        Some(socket) => ssh::carry(socket, &way).await?,
+        Some(socket) => ssh::carry(socket, &way, ends).await,
         // The machine was started by an older version. The ticket is spent.
-        None => ssh::pump(open_socket(&client, &path(&way.attach(ATTACH).await?)?).await?).await?,
+        None => ssh::pump(open_socket(&client, &path(&way.attach(ATTACH).await?)?).await?).await,
     }
-    Ok(0)
 }
 
 /// The way to a session: a ticket for each connection.

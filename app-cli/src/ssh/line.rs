@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_tungstenite::tungstenite::Message;
 
+use super::ends::{Ends, Why};
 use super::pipes::{self, Input, Output};
 use crate::client::Socket;
 use crate::exit::{Exit, Failure};
@@ -50,40 +51,28 @@ pub trait Way {
     fn tell(&self, text: &str);
 }
 
-/// Carries until either side ends.
+/// Carries until either side ends. How long it goes on after `ends` is the caller's to bound.
 ///
 /// # Errors
 /// When the stream cannot be resumed.
-pub async fn carry(first: Socket, way: &(impl Way + Sync)) -> Result<(), Failure> {
-    let line = Line::default();
+pub async fn carry(first: Socket, way: &(impl Way + Sync), ends: &Ends) -> Result<(), Failure> {
+    let line = Line::new(ends);
     let input = pipes::input().map_err(|error| Failure::local("cannot read standard input", error))?;
     let output = pipes::output().map_err(|error| Failure::local("cannot write standard output", error))?;
     // Told to end, the session is told, too: otherwise it would wait for us to come back.
     let _guard = interrupt::guard();
+    ends.reach();
     tokio::select! {
         ended = line.take_in(input) => ended,
         ended = line.give_out(output) => ended,
         ended = line.keep(first, way) => ended,
-        never = line.end_when_told() => never,
-    }
-}
-
-async fn told_to_end() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let kinds = [SignalKind::hangup(), SignalKind::interrupt(), SignalKind::terminate()];
-    let [Ok(mut hangup), Ok(mut interrupt), Ok(mut terminate)] = kinds.map(signal) else {
-        return pending().await;
-    };
-    tokio::select! {
-        _ = hangup.recv() => {}
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+        never = line.end_unwanted() => never,
     }
 }
 
 /// What outlives the sockets.
-#[derive(Default)]
-struct Line {
+struct Line<'a> {
+    ends: &'a Ends,
     state: Mutex<State>,
     to_send: Notify,
     to_give: Notify,
@@ -114,21 +103,27 @@ enum Ended {
     Cut,
 }
 
-impl Line {
+impl<'a> Line<'a> {
+    fn new(ends: &'a Ends) -> Self {
+        let (to_send, to_give, room) = (Notify::new(), Notify::new(), Notify::new());
+        Self { ends, state: Mutex::default(), to_send, to_give, room }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn end_when_told(&self) -> Result<(), Failure> {
-        told_to_end().await;
-        self.end().await
+    /// Ends, whatever is still to be read, when nobody wants an answer to it.
+    async fn end_unwanted(&self) -> Result<(), Failure> {
+        self.ends.come_by(Why::Unread).await;
+        self.end();
+        pending().await
     }
 
     /// The session is told that nothing more comes; whoever keeps the connection ends the rest.
-    async fn end(&self) -> Result<(), Failure> {
+    fn end(&self) {
         self.state().ended = true;
         self.to_send.notify_one();
-        pending().await
     }
 
     /// From OpenSSH into the outbox. A keystroke shares its buffer with the next ones.
@@ -144,7 +139,11 @@ impl Line {
             buffer.put_bytes(0, HEAD);
             loop {
                 match input.read_buf(&mut (&mut buffer).limit(PIECE)).await {
-                    Ok(0) => return self.end().await,
+                    Ok(0) => {
+                        self.ends.come(Why::Written);
+                        self.end();
+                        return pending().await;
+                    }
                     Ok(_) => break,
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) => return Err(Failure::local("cannot read standard input", error)),
@@ -155,8 +154,9 @@ impl Line {
         }
     }
 
-    /// From the session to OpenSSH.
+    /// From the session to OpenSSH. Once that reads no more the rest is dropped, up to the session's end.
     async fn give_out(&self, mut output: Output) -> Result<(), Failure> {
+        let mut wanted = true;
         loop {
             let (next, over) = {
                 let mut state = self.state();
@@ -169,13 +169,11 @@ impl Line {
                 self.to_give.notified().await;
                 continue;
             };
-            match output.write_all(&bytes).await {
-                Ok(()) => {}
-                // OpenSSH is gone.
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return self.end().await,
-                Err(error) => return Err(Failure::local("cannot write standard output", error)),
+            if wanted && !give(&mut output, &bytes).await? {
+                wanted = false;
+                self.ends.come(Why::Unread);
+                self.end();
             }
-            output.flush().await.map_err(|error| Failure::local("cannot write standard output", error))?;
             self.state().intake.pass_on(bytes.len());
             self.to_send.notify_one();
         }
@@ -199,15 +197,9 @@ impl Line {
         let mut pause = PAUSE.0;
         let mut told = false;
         loop {
-            let (grace, ended) = {
-                let state = self.state();
-                (
-                    state.welcome.as_ref().map_or(WELCOME, |welcome| Duration::from_millis(welcome.grace_ms)),
-                    state.ended,
-                )
-            };
-            // With OpenSSH gone only the farewell is left to say.
-            let until = cut + if ended { GOODBYE } else { grace };
+            let welcome = self.state().welcome.as_ref().map(|welcome| welcome.grace_ms);
+            let grace = welcome.map_or(WELCOME, Duration::from_millis);
+            let until = cut + grace;
             let last = match timeout(until - Instant::now().min(until), way.again()).await {
                 Ok(Ok(socket)) => {
                     if told {
@@ -373,6 +365,19 @@ impl Line {
             Frame::End(_) | Frame::Welcome(_) | Frame::Open(_) => return Err(broken(Broken::Order)),
         }
         Ok(None)
+    }
+}
+
+/// `false` when nobody reads any more.
+async fn give(output: &mut Output, bytes: &[u8]) -> Result<bool, Failure> {
+    let given = match output.write_all(bytes).await {
+        Ok(()) => output.flush().await,
+        Err(error) => Err(error),
+    };
+    match given {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::local("cannot write standard output", error)),
     }
 }
 

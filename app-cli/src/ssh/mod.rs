@@ -1,5 +1,6 @@
 //! What OpenSSH is told: our key, our file of host keys, and us as its way to the session.
 
+mod ends;
 mod key;
 mod known_hosts;
 mod line;
@@ -8,6 +9,7 @@ mod proxy;
 
 use std::path::{Path, PathBuf};
 
+pub use ends::{Ends, Omens};
 pub use key::Key;
 pub use known_hosts::KnownHosts;
 pub use line::{Way, carry};

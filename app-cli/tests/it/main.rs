@@ -32,5 +32,6 @@ mod secret;
 mod six_lines;
 mod snapshots;
 mod ssh;
+mod ssh_end;
 mod ssh_forward;
 mod ssh_resume;
