@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use crate::exit::Failure;
 
 /// For the session to be told, with what is still on its way.
-pub const FAREWELL: Duration = Duration::from_secs(5);
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Why the end has come; the later ones say more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
