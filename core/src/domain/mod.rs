@@ -5,6 +5,7 @@ pub mod bundle;
 pub mod diff;
 pub(crate) mod id_order;
 pub mod idle;
+pub mod leftover;
 pub mod manifest;
 pub mod permission;
 pub mod plan;

@@ -14,11 +14,13 @@ mod caller;
 mod event;
 mod files;
 mod idle;
+mod leftover;
 mod outbox;
 mod paging;
 mod port;
 mod port_watch;
 mod preview;
+mod read_ahead;
 mod reconcile;
 mod release;
 mod seat;
@@ -162,6 +164,7 @@ struct Inner {
     ids: IdOrder,
     seats: Arc<seat::Seats>,
     idle: idle::IdleMemory,
+    walk: leftover::Walk,
     port_watches: port_watch::Watches,
 }
 
@@ -179,6 +182,7 @@ impl ControlPlane {
                 config,
                 sealer,
                 ids: IdOrder::default(),
+                walk: leftover::Walk::default(),
                 seats: Arc::default(),
                 idle: idle::IdleMemory::default(),
                 port_watches: port_watch::Watches::default(),

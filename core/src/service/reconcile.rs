@@ -37,6 +37,10 @@ pub struct Report {
     pub snapshots: u64,
     /// Packs that nothing needed, removed.
     pub packs: u64,
+    /// Packs that nothing named and nobody was told to sweep, condemned.
+    pub condemned: u64,
+    /// Blobs that no record named, removed.
+    pub leftovers: u64,
     /// Effects that still wait.
     pub backlog: u64,
     /// What is past its deadline all the same.
@@ -77,6 +81,7 @@ impl ControlPlane {
         report.snapshots = self.reconcile_snapshots().await?;
         self.wrap_anew().await?;
         report.packs = self.sweep_condemned().await?;
+        self.walk_leftovers(&mut report).await?;
         report.backlog = self.store().backlog().await?;
         report.stuck = self.stuck().await?;
         Ok(report)

@@ -7,7 +7,7 @@ use burstflare_ports::error::{ErrorKind, PortError, PortResult};
 use burstflare_ports::id::Id;
 use burstflare_ports::machine::AgentTarget;
 use burstflare_ports::record::{Pack, PackState, Session, SnapshotPack};
-use burstflare_ports::store::{CommitError, Guard, Key, PAGE_LIMIT, Put};
+use burstflare_ports::store::{ChangeSet, CommitError, Guard, Key, PAGE_LIMIT, Put};
 use burstflare_ports::stream::{Body, ByteStream};
 use burstflare_ports::wire::snapshot::manifest::{self, Header, Part};
 use burstflare_ports::wire::snapshot::{self as wire, Hash, Have, Index, Missing, Packed, Scanned};
@@ -208,18 +208,26 @@ impl ControlPlane {
         packs: &mut Packs,
         limit: u64,
     ) -> PortResult<(Bytes, u64)> {
-        let (mut waiting, mut count, mut total) = (None, 0, 0);
+        let (mut waiting, mut stored, mut count, mut total) = (None, None, 0, 0);
         loop {
             let next = match waiting.take() {
-                Some((pack, bytes, index)) => {
-                    let store = self.store_pack(session, attempt, pack, bytes, index);
-                    let (stored, next) = join(store, packs.next()).await;
-                    stored?;
-                    next?
+                Some(arrived) => {
+                    let store = self.store_pack(session, attempt, stored.take(), arrived);
+                    let (done, next) = join(store, packs.next()).await;
+                    stored = Some(done?);
+                    next
                 }
-                None => packs.next().await?,
+                None => packs.next().await,
             };
-            match next {
+            if !matches!(next, Ok(Some(Item::Pack { .. })))
+                && let Some(last) = stored.take()
+            {
+                // It is there for the next attempt, too, where this one ends here.
+                let mut change = attempt.change();
+                live(&mut change, last);
+                self.commit(change).await.map_err(unexpected)?;
+            }
+            match next? {
                 Some(Item::Pack { pack, bytes, index }) => {
                     count += 1;
                     total += u64::from(pack.length);
@@ -237,15 +245,15 @@ impl ControlPlane {
         }
     }
 
-    /// The record first, so that no blob is ever without one; then the blobs; then it is live.
+    /// The record first, so that no blob is ever without one, in one commit with the word that the pack before is stored;
+    /// then the blobs. Answers the record, which is live by the next such commit.
     async fn store_pack(
         &self,
         session: &Session,
         attempt: &Attempt,
-        pack: wire::Pack,
-        bytes: Bytes,
-        index: Bytes,
-    ) -> PortResult<()> {
+        before: Option<Pack>,
+        (pack, bytes, index): (wire::Pack, Bytes, Bytes),
+    ) -> PortResult<Pack> {
         let now = self.now();
         let id: Id<Pack> = self.new_id(now).map_err(into_port)?;
         let storing = Pack {
@@ -260,8 +268,11 @@ impl ControlPlane {
             revision: 1,
         };
         let mut change = attempt.change();
+        if let Some(before) = before {
+            live(&mut change, before);
+        }
         change.guards.push(Guard::Absent(Key::Pack(id)));
-        change.puts = vec![Put::Pack(storing.clone()), naming(attempt, id)];
+        change.puts.extend([Put::Pack(storing.clone()), naming(attempt, id)]);
         self.commit(change).await.map_err(unexpected)?;
         let blobs = &self.ports().blobs;
         let (length, index_length) = (u64::from(pack.length), index.len() as u64);
@@ -271,10 +282,7 @@ impl ControlPlane {
             return Err(PortError::new(ErrorKind::Corrupt, "snapshot.take", what));
         }
         blobs.put(&index_blob(session.workspace, id)?, Body::Full(index), index_length).await?;
-        let mut change = attempt.change();
-        change.guards.push(Guard::Revision(Key::Pack(id), 1));
-        change.puts.push(Put::Pack(Pack { state: PackState::Live, revision: 2, ..storing }));
-        self.commit(change).await.map_err(unexpected)
+        Ok(storing)
     }
 
     /// Stores the manifest while reading its tables; answers the tree's summary, the manifest's length and the packs it
@@ -338,6 +346,12 @@ impl ControlPlane {
             }
         }
     }
+}
+
+/// Adds that a pack's blobs are stored, where nobody condemned it meanwhile.
+fn live(change: &mut ChangeSet, stored: Pack) {
+    change.guards.push(Guard::Revision(Key::Pack(stored.id), stored.revision));
+    change.puts.push(Put::Pack(Pack { state: PackState::Live, revision: stored.revision + 1, ..stored }));
 }
 
 fn naming(attempt: &Attempt, pack: Id<Pack>) -> Put {

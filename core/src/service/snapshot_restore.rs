@@ -12,11 +12,11 @@ use burstflare_ports::stream::ByteStream;
 use burstflare_ports::wire::frame;
 use burstflare_ports::wire::snapshot::manifest::{Decoder, Part};
 use burstflare_ports::wire::snapshot::{self as wire, FORMAT as PACKED, stream as parts};
-use bytes::Bytes;
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use serde_json::json;
 
 use super::agent_snapshot::corrupt;
+use super::read_ahead::{Pieces, ReadAhead};
 use super::snapshot::event;
 use super::snapshot_sweep::pack_blob;
 use super::{Caller, ControlPlane, into_port};
@@ -111,8 +111,8 @@ impl ControlPlane {
         .map_err(into_port)
     }
 
-    /// The manifest and then, in its order, the packs it names, as the agent takes them. One piece at a time is in
-    /// memory; a pack is opened when the one before is through.
+    /// The manifest and then, in its order, the packs it names, as the agent takes them. The next packs are read
+    /// while one is on its way, as many as [`ReadAhead`] holds.
     async fn packs_of_snapshot(&self, snapshot: &Snapshot) -> PortResult<ByteStream> {
         let mut places: HashMap<String, Id<Pack>> = HashMap::new();
         let mut after = None;
@@ -143,29 +143,37 @@ impl ControlPlane {
         let packs = stream::once(async move {
             let (decoder, packs) = std::mem::take(&mut *read.lock().unwrap_or_else(PoisonError::into_inner));
             decoder.finish().map_err(corrupt)?;
-            let each = stream::iter(packs).then(move |pack| {
+            let fetch = move |pack: wire::Pack| {
                 let (plane, place) = (plane.clone(), places.get(&pack.hash.to_string()).copied());
-                async move { plane.pack_flow(workspace, pack, place).await }
-            });
-            Ok::<_, PortError>(each.try_flatten())
+                async move { plane.pack_pieces(workspace, pack, place).await }.boxed()
+            };
+            Ok::<_, PortError>(ReadAhead::new(packs, fetch))
         });
         let end = stream::once(async { Ok(frame::encode_trailer(b"{}")) });
         Ok(Box::pin(manifest.chain(packs.try_flatten()).chain(end)))
     }
 
-    async fn pack_flow(
+    /// A pack as the agent takes it, whole.
+    async fn pack_pieces(
         &self,
         workspace: Id<burstflare_ports::record::Workspace>,
         pack: wire::Pack,
         place: Option<Id<Pack>>,
-    ) -> PortResult<ByteStream> {
+    ) -> PortResult<Pieces> {
         let missing = || PortError::new(ErrorKind::NotFound, "session.restore", "a pack has no place");
         let blob = pack_blob(workspace, place.ok_or_else(missing)?)?;
-        let (_, bytes) = self.ports().blobs.get(&blob, None).await?;
-        let head = stream::once(async move { Ok(parts::begin(&pack)) });
-        let bytes = bytes.map(|bytes: PortResult<Bytes>| Ok(parts::bytes(&bytes?)));
-        let end = stream::once(async { Ok(parts::end(&[])) });
-        Ok(Box::pin(head.chain(bytes).chain(end)))
+        let (_, mut bytes) = self.ports().blobs.get(&blob, None).await?;
+        let (mut pieces, mut length) = (Pieces::from([parts::begin(&pack)]), 0);
+        while let Some(piece) = bytes.next().await {
+            let piece = piece?;
+            length += piece.len() as u64;
+            if length > u64::from(pack.length) {
+                return Err(PortError::new(ErrorKind::Corrupt, "session.restore", "a pack is too long"));
+            }
+            pieces.push_back(parts::bytes(&piece));
+        }
+        pieces.push_back(parts::end(&[]));
+        Ok(pieces)
     }
 
     /// A transition with a fresh agent key, where a new life begins.

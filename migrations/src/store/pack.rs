@@ -5,9 +5,9 @@ use burstflare_ports::record::{Pack, Session, Snapshot, Workspace};
 use burstflare_ports::store::{Packs, Page};
 use burstflare_ports::time::Timestamp;
 
-use super::{SqlStore, newest_first, params};
+use super::{SqlStore, newest_first, oldest_first, params};
 use crate::database::Database;
-use crate::table::{CONDEMNED_PACKS, PACK, PACKS_IN, PACKS_OF, UNREFERENCED_PACKS};
+use crate::table::{ALL_PACKS, CONDEMNED_PACKS, PACK, PACKS_IN, PACKS_OF, UNREFERENCED_PACKS};
 
 #[async_trait]
 impl<D: Database> Packs for SqlStore<D> {
@@ -33,6 +33,15 @@ impl<D: Database> Packs for SqlStore<D> {
         limit: usize,
     ) -> PortResult<Page<Pack>> {
         self.page(PACKS_IN, params![workspace, lineage, newest_first(after)], limit).await
+    }
+
+    async fn all_packs(
+        &self,
+        workspace: Id<Workspace>,
+        after: Option<Id<Pack>>,
+        limit: usize,
+    ) -> PortResult<Page<Pack>> {
+        self.page(ALL_PACKS, params![workspace, oldest_first(after)], limit).await
     }
 
     async fn unreferenced_packs(

@@ -7,7 +7,9 @@ use burstflare_ports::text::Slug;
 
 use super::{SqlStore, newest_first, oldest_first, params};
 use crate::database::Database;
-use crate::table::{INVITES, MEMBERS, MEMBERSHIP, Stored, WORKSPACE, WORKSPACE_BY_NAME, WORKSPACES_OF};
+use crate::table::{
+    ALL_WORKSPACES, INVITES, MEMBERS, MEMBERSHIP, Stored, WORKSPACE, WORKSPACE_BY_NAME, WORKSPACES_OF,
+};
 
 #[async_trait]
 impl<D: Database> Workspaces for SqlStore<D> {
@@ -42,6 +44,14 @@ impl<D: Database> Workspaces for SqlStore<D> {
         let params = params![user, newest_first(after)];
         self.page_by(WORKSPACES_OF, params, limit, |row| Ok((Workspace::read(row)?, Membership::read(row)?)))
             .await
+    }
+
+    async fn all_workspaces(
+        &self,
+        after: Option<Id<Workspace>>,
+        limit: usize,
+    ) -> PortResult<Page<Workspace>> {
+        self.page(ALL_WORKSPACES, params![oldest_first(after)], limit).await
     }
 
     async fn invites(

@@ -11,6 +11,7 @@ table! {
     {
         PACK = "workspace = ? AND id = ?";
         PACKS_IN = "workspace = ? AND lineage = ? AND id < ? ORDER BY id DESC LIMIT ?";
+        ALL_PACKS = "workspace = ? AND id > ? ORDER BY id LIMIT ?";
         UNREFERENCED_PACKS = "workspace = ? AND lineage = ? AND state <> 'condemned' AND NOT EXISTS \
             (SELECT 1 FROM snapshot_packs WHERE snapshot_packs.workspace = packs.workspace AND pack = packs.id) \
             ORDER BY id DESC LIMIT ?";

@@ -18,6 +18,7 @@ table! {
     {
         WORKSPACE = "id = ?";
         WORKSPACE_BY_NAME = "name = ?";
+        ALL_WORKSPACES = "id > ? ORDER BY id LIMIT ?";
     }
 }
 

@@ -70,6 +70,9 @@ pub trait Workspaces: Send + Sync + 'static {
         after: Option<Id<Workspace>>,
         limit: usize,
     ) -> PortResult<Page<(Workspace, Membership)>>;
+    /// Every workspace, oldest id first: for reconcile.
+    async fn all_workspaces(&self, after: Option<Id<Workspace>>, limit: usize)
+    -> PortResult<Page<Workspace>>;
     /// The unspent invites of a workspace, expired ones among them.
     async fn invites(
         &self,
@@ -250,6 +253,13 @@ pub trait Packs: Send + Sync + 'static {
         &self,
         workspace: Id<Workspace>,
         lineage: Id<Session>,
+        after: Option<Id<Pack>>,
+        limit: usize,
+    ) -> PortResult<Page<Pack>>;
+    /// A workspace's packs, whatever their lineage, oldest id first: for reconcile.
+    async fn all_packs(
+        &self,
+        workspace: Id<Workspace>,
         after: Option<Id<Pack>>,
         limit: usize,
     ) -> PortResult<Page<Pack>>;

@@ -101,9 +101,9 @@ impl World {
             self.left_over(&tenant, &mut wrong).await;
             self.told(&tenant, &mut wrong).await;
             self.went_back(&tenant, &mut wrong).await;
+            self.orphans(&tenant, &mut wrong).await;
             self.machines_of(&tenant, &mut wrong);
         }
-        self.orphans().await;
         self.strays(&mut wrong).await;
         self.revoked(&mut wrong).await;
         wrong
@@ -311,29 +311,32 @@ impl World {
         }
     }
 
-    /// Counts blobs that no record names (logs aside). A crash between blob and record leaves them; they cost room and
-    /// break no promise, so they are told and not held against anybody.
-    async fn orphans(&self) {
-        for tenant in self.tenants().await {
-            let mut named = BTreeSet::new();
-            named
-                .extend(tenant.versions.iter().filter_map(|it| it.bundle.as_ref().map(|it| it.blob.clone())));
-            named.extend(tenant.versions.iter().filter_map(|it| it.layer.as_ref().map(|it| it.blob.clone())));
-            for session in &tenant.sessions {
-                let all = self.store.snapshots(tenant.id, session.id, None, PAGE_LIMIT).await.unwrap().items;
-                named.extend(all.into_iter().map(|snapshot| snapshot.blob));
-                let packs =
-                    self.store.packs_in(tenant.id, session.lineage, None, PAGE_LIMIT).await.unwrap().items;
-                for pack in packs {
-                    let blob = format!("{}/packs/{}", tenant.id, pack.id);
-                    named.extend([blob.parse().unwrap(), format!("{blob}.index").parse().unwrap()]);
+    /// Every blob has a record that names it, whatever crashed before that was written.
+    async fn orphans(&self, tenant: &Tenant, wrong: &mut Vec<String>) {
+        let mut named = BTreeSet::new();
+        named.extend(tenant.versions.iter().filter_map(|it| it.bundle.as_ref().map(|it| it.blob.clone())));
+        named.extend(tenant.versions.iter().filter_map(|it| it.layer.as_ref().map(|it| it.blob.clone())));
+        for build in &tenant.builds {
+            for attempt in 0..=build.attempt {
+                let logs = self.store.log_chunks(tenant.id, build.id, attempt, 0, PAGE_LIMIT).await.unwrap();
+                named.extend(logs.items.into_iter().map(|chunk| chunk.blob));
+            }
+        }
+        let prefix = tenant.id.to_string().parse().unwrap();
+        let mut after = None;
+        loop {
+            let page = self.blobs.list(&prefix, after.as_ref(), PAGE_LIMIT).await.unwrap();
+            // Those of snapshots and packs are looked at elsewhere.
+            let of_builds = ["/bundles/", "/layers/", "/logs/"];
+            for key in page.keys.iter().filter(|key| of_builds.iter().any(|kind| key.as_str().contains(kind)))
+            {
+                if !named.contains(key) {
+                    wrong.push(format!("blob {key} has no record"));
                 }
             }
-            let prefix = tenant.id.to_string().parse().unwrap();
-            let keys = self.blobs.list(&prefix, None, PAGE_LIMIT).await.unwrap().keys;
-            let orphans = keys.iter().filter(|key| !key.as_str().contains("/logs/") && !named.contains(key));
-            for _ in orphans {
-                self.ledger().count("orphaned blob");
+            match page.next {
+                Some(next) => after = Some(next),
+                None => return,
             }
         }
     }

@@ -23,8 +23,9 @@ const BEGINNING: i64 = 1_800_000_000_000;
 /// How long everything may take to come to rest once the faults have stopped: a start and a stop may wait for their
 /// deadlines one after the other, and a build for the lease of its longest step three times.
 const PATIENCE: Duration = Duration::from_secs(4 * 3_600);
-/// Longer than any session of the world stays awake unused, and a pack is condemned, together.
-const REST: Duration = Duration::from_secs(3 * 3_600);
+/// Longer than any session of the world stays awake unused, and until what nothing names any more is found, condemned and
+/// found again, together.
+const REST: Duration = Duration::from_secs(20 * 3_600);
 /// More polls than this are a control plane that runs in circles.
 const POLLS: u64 = 5_000_000;
 

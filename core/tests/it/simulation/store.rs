@@ -43,8 +43,10 @@ pub(super) enum Sabotage {
     NamelessPacks,
     /// Forks do not name the packs of what they were forked from.
     UnsharedForks,
-    /// Nobody is told to sweep.
+    /// Nobody is told to sweep, and no walk finds what there is to.
     NoSweep,
+    /// The walk over blobs does not see that there are packs.
+    BlindWalk,
     /// Agents call every machine idle.
     DeafAgents,
 }
@@ -97,13 +99,29 @@ forward!(Accounts {
     tokens(user: Id<User>, workspace: Id<Workspace>, after: Option<Id<Token>>, limit: usize) -> Page<Token>;
     any_user() -> bool;
 });
-forward!(Workspaces {
+on_disk!(Workspaces {
+    workspace(id: Id<Workspace>) -> Option<Workspace>;
+    workspace_by_name(name: &Slug) -> Option<Workspace>;
+    membership(workspace: Id<Workspace>, user: Id<User>) -> Option<Membership>;
+    members(workspace: Id<Workspace>, after: Option<Id<User>>, limit: usize) -> Page<(Membership, User)>;
+    workspaces_of(user: Id<User>, after: Option<Id<Workspace>>, limit: usize) -> Page<(Workspace, Membership)>;
+    all_workspaces(after: Option<Id<Workspace>>, limit: usize) -> Page<Workspace>;
+    invites(workspace: Id<Workspace>, after: Option<Id<Grant>>, limit: usize) -> Page<Grant>;
+});
+simulated!(Workspaces {
     workspace(id: Id<Workspace>) -> Option<Workspace>;
     workspace_by_name(name: &Slug) -> Option<Workspace>;
     membership(workspace: Id<Workspace>, user: Id<User>) -> Option<Membership>;
     members(workspace: Id<Workspace>, after: Option<Id<User>>, limit: usize) -> Page<(Membership, User)>;
     workspaces_of(user: Id<User>, after: Option<Id<Workspace>>, limit: usize) -> Page<(Workspace, Membership)>;
     invites(workspace: Id<Workspace>, after: Option<Id<Grant>>, limit: usize) -> Page<Grant>;
+} {
+    async fn all_workspaces(&self, after: Option<Id<Workspace>>, limit: usize) -> PortResult<Page<Workspace>> {
+        if self.sabotage == Sabotage::NoSweep {
+            return Ok(Page { items: Vec::new(), more: false });
+        }
+        self.faults.around("store.all_workspaces", self.inner.all_workspaces(after, limit)).await
+    }
 });
 forward!(Templates {
     template(workspace: Id<Workspace>, id: Id<Template>) -> Option<Template>;
@@ -154,17 +172,24 @@ on_disk!(Packs {
         -> Page<Pack>;
     packs_in(workspace: Id<Workspace>, lineage: Id<Session>, after: Option<Id<Pack>>, limit: usize)
         -> Page<Pack>;
+    all_packs(workspace: Id<Workspace>, after: Option<Id<Pack>>, limit: usize) -> Page<Pack>;
     unreferenced_packs(workspace: Id<Workspace>, lineage: Id<Session>, limit: usize) -> Page<Pack>;
     condemned_packs(by: Timestamp, limit: usize) -> Page<Pack>;
 });
 simulated!(Packs {
-    pack(workspace: Id<Workspace>, id: Id<Pack>) -> Option<Pack>;
     packs_of(workspace: Id<Workspace>, snapshot: Id<Snapshot>, after: Option<Id<Pack>>, limit: usize)
         -> Page<Pack>;
     packs_in(workspace: Id<Workspace>, lineage: Id<Session>, after: Option<Id<Pack>>, limit: usize)
         -> Page<Pack>;
+    all_packs(workspace: Id<Workspace>, after: Option<Id<Pack>>, limit: usize) -> Page<Pack>;
     condemned_packs(by: Timestamp, limit: usize) -> Page<Pack>;
 } {
+    async fn pack(&self, workspace: Id<Workspace>, id: Id<Pack>) -> PortResult<Option<Pack>> {
+        let blind = self.sabotage == Sabotage::BlindWalk;
+        let found = self.faults.around("store.pack", self.inner.pack(workspace, id)).await?;
+        Ok(found.filter(|_| !blind))
+    }
+
     async fn unreferenced_packs(&self, workspace: Id<Workspace>, lineage: Id<Session>, limit: usize)
         -> PortResult<Page<Pack>> {
         self.faults

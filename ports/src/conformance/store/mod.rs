@@ -100,6 +100,7 @@ cases! {
             a_workspace_is_found_by_name,
             members_are_ordered_by_user_in_pages,
             workspaces_of_a_user_are_newest_first,
+            every_workspace_comes_once_and_the_oldest_first,
             invites_are_the_unspent_ones,
         }
         templates::{

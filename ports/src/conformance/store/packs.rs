@@ -43,6 +43,9 @@ pub(super) async fn packs_are_read_back_and_newest_first(store: Arc<dyn Store>, 
     same!(all_pages(of, |pack| pack.id).await?, packs, "packs of the snapshot");
     let within = |after| world.store.packs_in(workspace, tree.session.lineage, after, super::STEP);
     same!(all_pages(within, |pack| pack.id).await?, packs, "packs of the lineage");
+    packs.reverse();
+    let all = |after| world.store.all_packs(workspace, after, super::STEP);
+    same!(all_pages(all, |pack| pack.id).await?, packs, "packs of the workspace, oldest first");
     let elsewhere = world.store.packs_in(world.id(), tree.session.lineage, None, 10).await?;
     same!(elsewhere.items.len(), 0, "the lineage in another workspace");
     Ok(())

@@ -54,6 +54,27 @@ pub(super) async fn workspaces_of_a_user_are_newest_first(store: Arc<dyn Store>,
     Ok(())
 }
 
+pub(super) async fn every_workspace_comes_once_and_the_oldest_first(
+    store: Arc<dyn Store>,
+    seed: u64,
+) -> Verdict {
+    let world = World::new(store, seed);
+    let account = world.account().await?;
+    let mut wanted = vec![account.workspace];
+    for _ in 0..4 {
+        let workspace = world.workspace()?;
+        world.commit(&inserts(Family::Directory, [Put::Workspace(workspace.clone())])).await?;
+        wanted.push(workspace);
+    }
+    // Others may be there, too.
+    let mut found =
+        all_pages(|after| world.store.all_workspaces(after, super::STEP), |workspace| workspace.id).await?;
+    ensure!(found.is_sorted_by(|one, next| one.id < next.id), "workspaces out of order");
+    found.retain(|workspace| wanted.iter().any(|own| own.id == workspace.id));
+    same!(found, wanted, "the workspaces");
+    Ok(())
+}
+
 pub(super) async fn invites_are_the_unspent_ones(store: Arc<dyn Store>, seed: u64) -> Verdict {
     let world = World::new(store, seed);
     let account = world.account().await?;

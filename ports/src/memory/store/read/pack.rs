@@ -1,6 +1,6 @@
 use async_trait::async_trait;
 
-use super::{older, page};
+use super::{newer, older, page};
 use crate::error::PortResult;
 use crate::id::Id;
 use crate::memory::store::{MemoryStore, locked};
@@ -39,6 +39,17 @@ impl Packs for MemoryStore {
         let wanted =
             |row: &&Pack| row.workspace == workspace && row.lineage == lineage && older(row.id, after);
         page(tables.packs.values().rev().filter(wanted).cloned(), limit)
+    }
+
+    async fn all_packs(
+        &self,
+        workspace: Id<Workspace>,
+        after: Option<Id<Pack>>,
+        limit: usize,
+    ) -> PortResult<Page<Pack>> {
+        let tables = locked(&self.state).tables.clone();
+        let wanted = |row: &&Pack| row.workspace == workspace && newer(row.id, after);
+        page(tables.packs.values().filter(wanted).cloned(), limit)
     }
 
     async fn unreferenced_packs(

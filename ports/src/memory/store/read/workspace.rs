@@ -46,6 +46,15 @@ impl Workspaces for MemoryStore {
         page(of.filter_map(|row| Some((tables.workspaces.get(&row.workspace)?.clone(), row.clone()))), limit)
     }
 
+    async fn all_workspaces(
+        &self,
+        after: Option<Id<Workspace>>,
+        limit: usize,
+    ) -> PortResult<Page<Workspace>> {
+        let tables = locked(&self.state).tables.clone();
+        page(tables.workspaces.values().filter(|row| newer(row.id, after)).cloned(), limit)
+    }
+
     async fn invites(
         &self,
         workspace: Id<Workspace>,
