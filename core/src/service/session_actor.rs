@@ -106,15 +106,17 @@ impl ControlPlane {
     ) -> PortResult<Option<T>> {
         pin_mut!(work);
         loop {
-            let pause = self.ports().clock.sleep(LOOK);
-            pin_mut!(pause);
-            match select(work.as_mut(), pause).await {
+            // The work goes on while it is looked: it may hold what the look waits for, a connection to the records say.
+            let look = async {
+                self.ports().clock.sleep(LOOK).await;
+                self.store().session(session.workspace, session.id).await
+            };
+            pin_mut!(look);
+            match select(work.as_mut(), look).await {
                 Either::Left((outcome, _)) => return outcome.map(Some),
-                Either::Right(_) => {
+                Either::Right((fresh, _)) => {
                     // A store that does not answer now is no reason to give anything up.
-                    let Ok(fresh) = self.store().session(session.workspace, session.id).await else {
-                        continue;
-                    };
+                    let Ok(fresh) = fresh else { continue };
                     let wanted = fresh.is_some_and(|fresh| {
                         fresh.epoch == session.epoch
                             && rules::work(&fresh, self.now()) == rules::work(session, session.changed_at)
