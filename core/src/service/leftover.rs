@@ -2,6 +2,7 @@
 //! sweep. Reconcile walks over all of them, some pages at a time, and goes on where it was; a process that begins anew
 //! begins the walk anew.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
@@ -159,10 +160,11 @@ impl ControlPlane {
                 if build.is_some_and(|build| is_active(build.state) && build.attempt == attempt) {
                     return Ok(true);
                 }
-                if !logs.contains_key(&(id, attempt)) {
-                    logs.insert((id, attempt), self.log_blobs(workspace, id, attempt).await?);
-                }
-                Ok(logs.get(&(id, attempt)).is_some_and(|named| named.contains(key)))
+                let named = match logs.entry((id, attempt)) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(place) => place.insert(self.log_blobs(workspace, id, attempt).await?),
+                };
+                Ok(named.contains(key))
             }
             NamedBy::Snapshot => self.store().snapshot_names(workspace, key).await,
             NamedBy::Pack(id) => Ok(self.store().pack(workspace, id).await?.is_some()),

@@ -6,3 +6,7 @@ mod model;
 mod packed;
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod stored;
+#[cfg(test)]
+mod sweep;

@@ -36,16 +36,16 @@ struct Opened {
 
 /// Records and blobs in files.
 #[derive(Clone)]
-pub(super) struct Disk {
+pub(crate) struct Disk {
     opened: Arc<Mutex<Opened>>,
 }
 
 impl Disk {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { opened: Arc::new(Mutex::new(open(room()))) }
     }
 
-    pub(super) fn store(&self) -> Arc<SqliteStore> {
+    pub(crate) fn store(&self) -> Arc<SqliteStore> {
         Arc::clone(&self.opened.lock().unwrap().store)
     }
 
@@ -54,7 +54,7 @@ impl Disk {
     }
 
     /// The process dies: what lies in the files is what is left.
-    pub(super) fn crash(&self, rng: &Rng) {
+    pub(crate) fn crash(&self, rng: &Rng) {
         let left = room();
         let mut opened = self.opened.lock().unwrap();
         copy(opened.folder.path(), left.path());
@@ -79,7 +79,7 @@ impl Disk {
     }
 }
 
-fn room() -> TempDir {
+pub(crate) fn room() -> TempDir {
     // Memory, where there is some to be had as a folder: flushing costs nothing there.
     let memory = Path::new("/dev/shm");
     if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
@@ -106,7 +106,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// Carries a call out at once.
-pub(super) fn now<T: Send>(call: impl Future<Output = T> + Send) -> T {
+pub(crate) fn now<T: Send>(call: impl Future<Output = T> + Send) -> T {
     RUNTIME.block_on(call)
 }
 

@@ -15,7 +15,7 @@ use super::rng::Rng;
 
 /// Whose a task is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Side {
+pub(crate) enum Side {
     /// The control plane's: it goes in a crash.
     Plane,
     /// The world's.
@@ -38,26 +38,26 @@ struct Entry {
 
 /// Starts tasks, and tells and waits for time.
 #[derive(Clone, Default)]
-pub(super) struct Spawner {
+pub(crate) struct Spawner {
     fresh: Arc<Mutex<Vec<(Side, Task)>>>,
 }
 
 impl Spawner {
-    pub(super) fn spawn(&self, side: Side, task: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn(&self, side: Side, task: impl Future<Output = ()> + Send + 'static) {
         self.fresh.lock().unwrap().push((side, Box::pin(task)));
     }
 }
 
 /// Time that only moves when nothing else does.
 #[derive(Clone, Default)]
-pub(super) struct SimClock {
+pub(crate) struct SimClock {
     now: Arc<AtomicI64>,
     next: Arc<AtomicU64>,
     timers: Arc<Mutex<BTreeMap<(i64, u64), Waker>>>,
 }
 
 impl SimClock {
-    pub(super) fn starting_at(millis: i64) -> Self {
+    pub(crate) fn starting_at(millis: i64) -> Self {
         let clock = Self::default();
         clock.now.store(millis, Ordering::Relaxed);
         clock
@@ -117,7 +117,7 @@ impl Drop for Sleep {
 }
 
 /// Lets everybody else run first.
-pub(super) async fn step_aside() {
+pub(crate) async fn step_aside() {
     let mut passed = false;
     std::future::poll_fn(move |context| {
         if passed {
@@ -131,23 +131,23 @@ pub(super) async fn step_aside() {
 }
 
 /// The scheduler.
-pub(super) struct Executor {
+pub(crate) struct Executor {
     rng: Rng,
-    pub(super) clock: SimClock,
-    pub(super) spawner: Spawner,
+    pub(crate) clock: SimClock,
+    pub(crate) spawner: Spawner,
     tasks: BTreeMap<u64, Entry>,
     next: u64,
     /// Polls so far.
-    pub(super) polls: u64,
+    pub(crate) polls: u64,
 }
 
 impl Executor {
-    pub(super) fn new(rng: Rng, clock: SimClock) -> Self {
+    pub(crate) fn new(rng: Rng, clock: SimClock) -> Self {
         Self { rng, clock, spawner: Spawner::default(), tasks: BTreeMap::new(), next: 0, polls: 0 }
     }
 
     /// Polls one task that can run. Where none can, time jumps. False when nobody waits for anything.
-    pub(super) fn turn(&mut self) -> bool {
+    pub(crate) fn turn(&mut self) -> bool {
         self.admit();
         let ready: Vec<u64> = self
             .tasks
@@ -167,7 +167,7 @@ impl Executor {
     }
 
     /// Drops all futures of the control plane.
-    pub(super) fn crash(&mut self) {
+    pub(crate) fn crash(&mut self) {
         self.admit();
         self.tasks.retain(|_, entry| entry.side != Side::Plane);
         // What the dropped futures started while they were dropped goes, too.

@@ -13,33 +13,33 @@ use super::executor::{SimClock, step_aside};
 use super::rng::Rng;
 
 /// The context of every failure that the fault layer makes up.
-pub(super) const SIMULATED: &str = "simulated fault";
+pub(crate) const SIMULATED: &str = "simulated fault";
 
 /// What counters of failures that no fault explains begin with.
-pub(super) const DEFECT: &str = "defect: ";
+pub(crate) const DEFECT: &str = "defect: ";
 
 /// How often things go wrong, in 10,000 calls.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Rates {
-    pub(super) delay: u32,
-    pub(super) before: u32,
-    pub(super) after: u32,
+pub(crate) struct Rates {
+    pub(crate) delay: u32,
+    pub(crate) before: u32,
+    pub(crate) after: u32,
     /// Both of these, for machines.
-    pub(super) machine: u32,
-    pub(super) crash: u32,
+    pub(crate) machine: u32,
+    pub(crate) crash: u32,
     /// A delivered job, finished step or read wake comes again.
-    pub(super) duplicate: u32,
+    pub(crate) duplicate: u32,
     /// A stream of the agent breaks off.
-    pub(super) broken: u32,
+    pub(crate) broken: u32,
 }
 
 impl Rates {
     /// Nothing goes wrong by chance.
-    pub(super) const NONE: Self =
+    pub(crate) const NONE: Self =
         Self { delay: 0, before: 0, after: 0, machine: 0, crash: 0, duplicate: 0, broken: 0 };
 
     /// A world of its own for each seed: some are calm, some are wild, some have one kind of fault only.
-    pub(super) fn drawn(rng: &Rng) -> Self {
+    pub(crate) fn drawn(rng: &Rng) -> Self {
         let draw = |most: usize| u32::try_from(if rng.hits(3_000) { 0 } else { rng.below(most) }).unwrap();
         Self {
             delay: draw(1_500),
@@ -54,9 +54,9 @@ impl Rates {
 }
 
 #[derive(Clone)]
-pub(super) struct Faults {
-    pub(super) rng: Rng,
-    pub(super) clock: SimClock,
+pub(crate) struct Faults {
+    pub(crate) rng: Rng,
+    pub(crate) clock: SimClock,
     rates: Rates,
     on: Arc<AtomicBool>,
     resting: Arc<AtomicBool>,
@@ -69,7 +69,7 @@ pub(super) struct Faults {
 
 /// Whether a run is written down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Tracing {
+pub(crate) enum Tracing {
     /// Counted only.
     Off,
     /// As a hash.
@@ -84,7 +84,7 @@ struct Trace {
 }
 
 impl Faults {
-    pub(super) fn new(rng: Rng, clock: SimClock, rates: Rates, tracing: Tracing) -> Self {
+    pub(crate) fn new(rng: Rng, clock: SimClock, rates: Rates, tracing: Tracing) -> Self {
         Self {
             rng,
             clock,
@@ -98,26 +98,26 @@ impl Faults {
         }
     }
 
-    pub(super) fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.on.store(false, Ordering::Relaxed);
     }
 
     /// From now on nothing but time passes.
-    pub(super) fn rest(&self) {
+    pub(crate) fn rest(&self) {
         self.resting.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn are_resting(&self) -> bool {
+    pub(crate) fn are_resting(&self) -> bool {
         self.resting.load(Ordering::Relaxed)
     }
 
     /// Lets the control plane crash in the moment of this number from now on, before or behind a port's effect.
-    pub(super) fn light(&self, moments: u64) {
+    pub(crate) fn light(&self, moments: u64) {
         *self.fuse.lock().unwrap() = Some(moments);
     }
 
     /// Whether the fuse has not burnt down yet; puts it out.
-    pub(super) fn put_out(&self) -> bool {
+    pub(crate) fn put_out(&self) -> bool {
         self.fuse.lock().unwrap().take().is_some()
     }
 
@@ -133,17 +133,17 @@ impl Faults {
         }
     }
 
-    pub(super) fn are_on(&self) -> bool {
+    pub(crate) fn are_on(&self) -> bool {
         self.on.load(Ordering::Relaxed)
     }
 
     /// Whether a crash was asked for since the last question.
-    pub(super) fn crash_now(&self) -> bool {
+    pub(crate) fn crash_now(&self) -> bool {
         self.crash.swap(false, Ordering::Relaxed)
     }
 
     /// Notes what happened; equal notes in equal order are equal runs.
-    pub(super) fn note(&self, what: impl FnOnce() -> String) {
+    pub(crate) fn note(&self, what: impl FnOnce() -> String) {
         if self.tracing == Tracing::Off {
             return;
         }
@@ -155,7 +155,7 @@ impl Faults {
     }
 
     /// Counts that something happened.
-    pub(super) fn count(&self, what: &str) {
+    pub(crate) fn count(&self, what: &str) {
         let mut trace = self.trace.lock().unwrap();
         match trace.happened.get_mut(what) {
             Some(times) => *times += 1,
@@ -164,7 +164,7 @@ impl Faults {
     }
 
     /// Notes a failure that no fault explains: the control plane asked for something that makes no sense.
-    pub(super) fn judge(&self, what: &str, error: &PortError) {
+    pub(crate) fn judge(&self, what: &str, error: &PortError) {
         let odd = matches!(error.kind(), ErrorKind::Invalid | ErrorKind::Internal | ErrorKind::Conflict);
         if odd && error.context() != SIMULATED {
             self.count(&format!("{DEFECT}{what}: {error:?}"));
@@ -172,12 +172,12 @@ impl Faults {
     }
 
     /// How often what happened.
-    pub(super) fn happened(&self) -> BTreeMap<String, u64> {
+    pub(crate) fn happened(&self) -> BTreeMap<String, u64> {
         self.trace.lock().unwrap().happened.clone()
     }
 
     /// The hash over everything that happened, in order.
-    pub(super) fn trace(&self) -> Option<String> {
+    pub(crate) fn trace(&self) -> Option<String> {
         let hash = || self.trace.lock().unwrap().hasher.finalize().to_hex().to_string();
         (self.tracing != Tracing::Off).then(hash)
     }
@@ -186,16 +186,16 @@ impl Faults {
         self.are_on() && self.rng.hits(rate)
     }
 
-    pub(super) fn duplicates(&self) -> bool {
+    pub(crate) fn duplicates(&self) -> bool {
         self.hits(self.rates.duplicate)
     }
 
     /// Whether a call on a machine has its effect only after its caller has given up.
-    pub(super) fn comes_late(&self) -> bool {
+    pub(crate) fn comes_late(&self) -> bool {
         self.hits(self.rates.machine / 2)
     }
 
-    pub(super) fn breaks(&self) -> bool {
+    pub(crate) fn breaks(&self) -> bool {
         let breaks = self.hits(self.rates.broken);
         if breaks {
             self.count("stream breaks off");
@@ -228,7 +228,7 @@ impl Faults {
     }
 
     /// A call of a port.
-    pub(super) async fn around<T>(
+    pub(crate) async fn around<T>(
         &self,
         operation: &'static str,
         effect: impl Future<Output = PortResult<T>>,
@@ -260,7 +260,7 @@ impl Faults {
     }
 
     /// The same for a commit, whose refusals are no failures.
-    pub(super) async fn around_commit(
+    pub(crate) async fn around_commit(
         &self,
         what: impl FnOnce() -> String,
         effect: impl Future<Output = Result<(), CommitError>>,

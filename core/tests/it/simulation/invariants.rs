@@ -19,7 +19,7 @@ use super::fault::DEFECT;
 use super::ledger::Wish;
 use super::machines::Files;
 use super::world::World;
-use crate::packed;
+use crate::stored;
 
 /// The records of one workspace.
 pub(super) struct Tenant {
@@ -240,20 +240,7 @@ impl World {
         if snapshot.format == 1 {
             return self.archive(&snapshot.blob).await;
         }
-        let mut packs = BTreeMap::new();
-        for pack in
-            self.store.packs_of(snapshot.workspace, snapshot.id, None, PAGE_LIMIT).await.unwrap().items
-        {
-            let blob = format!("{}/packs/{}", pack.workspace, pack.id).parse().unwrap();
-            packs.insert(pack.hash, self.bytes(&blob).await?);
-        }
-        let manifest = self.bytes(&snapshot.blob).await?;
-        packed::unpacked(&manifest, |pack| packs.get(&pack.hash.to_string()).map(|bytes| bytes.to_vec()))
-    }
-
-    pub(super) async fn bytes(&self, key: &burstflare_ports::blob::BlobKey) -> Option<bytes::Bytes> {
-        let (_, stream) = self.blobs.get(key, None).await.ok()?;
-        Body::Stream(stream).collect(1 << 20, "blob").await.ok()
+        stored::tree_of(&*self.store, &*self.blobs, snapshot).await
     }
 
     /// No snapshot that a session names is without its archive, nor is any that calls itself complete.

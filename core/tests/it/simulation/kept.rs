@@ -1,14 +1,13 @@
 //! What has to hold of snapshots, of what they are made of, and of what listeners were told.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use burstflare_ports::blob::BlobKey;
 use burstflare_ports::record::{Session, SessionState, Snapshot, SnapshotKind, SnapshotState};
 use burstflare_ports::store::PAGE_LIMIT;
 
 use super::invariants::Tenant;
 use super::world::World;
-use crate::packed;
+use crate::{packed, stored};
 
 impl World {
     async fn all_snapshots(&self, session: &Session) -> Vec<Snapshot> {
@@ -62,43 +61,10 @@ impl World {
 
     /// Nothing lies about that no snapshot names.
     pub(super) async fn left_over(&self, tenant: &Tenant, wrong: &mut Vec<String>) {
-        let mut named = BTreeSet::new();
-        for session in &tenant.sessions {
-            for snapshot in self.all_snapshots(session).await {
-                let mut after = None;
-                loop {
-                    let page = self.store.packs_of(tenant.id, snapshot.id, after, PAGE_LIMIT).await.unwrap();
-                    after = page.items.last().map(|pack| pack.id);
-                    for pack in &page.items {
-                        let blob = format!("{}/packs/{}", tenant.id, pack.id);
-                        named.extend([format!("{blob}.index"), blob]);
-                    }
-                    if !page.more {
-                        break;
-                    }
-                }
-                named.insert(snapshot.blob.to_string());
-            }
-        }
-        let prefix: BlobKey = tenant.id.to_string().parse().unwrap();
-        let mut after: Option<BlobKey> = None;
-        loop {
-            let page = self.blobs.list(&prefix, after.as_ref(), 200).await.unwrap();
-            for key in &page.keys {
-                let kind = key.as_str().split('/').nth(1).unwrap_or_default();
-                if matches!(kind, "packs" | "snapshots") {
-                    if named.contains(key.as_str()) {
-                        self.faults.count("blob that is named");
-                    } else {
-                        wrong.push(format!("blob {key} is left over"));
-                    }
-                }
-            }
-            match page.next {
-                Some(next) => after = Some(next),
-                None => break,
-            }
-        }
+        let place = (tenant.id, &tenant.sessions[..]);
+        let (named, left) = stored::unnamed(&*self.store, &*self.blobs, place).await;
+        (0..named).for_each(|_| self.faults.count("blob that is named"));
+        wrong.extend(left.into_iter().map(|key| format!("blob {key} is left over")));
     }
 
     /// A restore that was acknowledged was carried out, waits for the next start, or is said not to have been.

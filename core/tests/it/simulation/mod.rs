@@ -22,10 +22,10 @@
 
 mod agent;
 mod bundle;
-mod disk;
+pub(crate) mod disk;
 mod every_step;
-mod executor;
-mod fault;
+pub(crate) mod executor;
+pub(crate) mod fault;
 mod hosts;
 mod invariants;
 mod keep;
@@ -34,11 +34,11 @@ mod ledger;
 mod machines;
 mod plane;
 mod promises;
-mod rng;
+pub(crate) mod rng;
 mod run;
 mod seeds;
 mod stage;
-mod store;
+pub(crate) mod store;
 mod tests;
 mod user;
 mod work;

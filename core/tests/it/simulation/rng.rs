@@ -3,14 +3,14 @@
 use std::sync::{Arc, Mutex};
 
 #[derive(Clone)]
-pub(super) struct Rng(Arc<Mutex<u64>>);
+pub(crate) struct Rng(Arc<Mutex<u64>>);
 
 impl Rng {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(Arc::new(Mutex::new(seed)))
     }
 
-    pub(super) fn next(&self) -> u64 {
+    pub(crate) fn next(&self) -> u64 {
         let mut state = self.0.lock().unwrap();
         *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = *state;
@@ -20,21 +20,21 @@ impl Rng {
     }
 
     /// A number that is used for nothing else, and changes nothing that comes.
-    pub(super) fn peek(&self) -> u64 {
+    pub(crate) fn peek(&self) -> u64 {
         !*self.0.lock().unwrap()
     }
 
     /// 0 to `bound` - 1.
-    pub(super) fn below(&self, bound: usize) -> usize {
+    pub(crate) fn below(&self, bound: usize) -> usize {
         usize::try_from(self.next() % bound.max(1) as u64).unwrap()
     }
 
     /// Whether something happens that does so `times` in 10,000.
-    pub(super) fn hits(&self, times: u32) -> bool {
+    pub(crate) fn hits(&self, times: u32) -> bool {
         times > 0 && self.next() % 10_000 < u64::from(times)
     }
 
-    pub(super) fn pick<'a, T>(&self, from: &'a [T]) -> Option<&'a T> {
+    pub(crate) fn pick<'a, T>(&self, from: &'a [T]) -> Option<&'a T> {
         if from.is_empty() { None } else { from.get(self.below(from.len())) }
     }
 }

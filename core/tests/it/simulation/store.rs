@@ -9,23 +9,24 @@ use burstflare_ports::error::PortResult;
 use burstflare_ports::id::Id;
 use burstflare_ports::record::{
     Build, Effect, Grant, LogChunk, Membership, Pack, PackState, PortSetting, Principal, Release,
-    SecretEntry, SecretHash, SecretKey, Session, SignIn, Snapshot, StoredAudit, StoredEffect, StoredEvent,
-    Template, Ticket, Token, User, Version, Workspace,
+    SecretEntry, SecretHash, SecretKey, Session, SignIn, Snapshot, SnapshotState, StoredAudit, StoredEffect,
+    StoredEvent, Template, Ticket, Token, User, Version, Workspace,
 };
 use burstflare_ports::store::{
-    Accounts, Builds, ChangeSet, CommitError, Family, Guard, Journal, Key, Outbox, Packs, Page, Previews,
-    Put, Releases, Secrets, Sessions, Snapshots, Store, Templates, Workspaces,
+    Accounts, Builds, ChangeSet, CommitError, Family, Guard, Journal, Key, Outbox, PAGE_LIMIT, Packs, Page,
+    Previews, Put, Releases, Secrets, Sessions, Snapshots, Store, Templates, Workspaces,
 };
 use burstflare_ports::stream::{Body, ByteStream};
 use burstflare_ports::text::{Email, Label, Slug, VariableName};
 use burstflare_ports::time::Timestamp;
 
 use super::disk::{Disk, now};
+use super::executor::step_aside;
 use super::fault::Faults;
 
 /// A rule that is broken on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sabotage {
+pub(crate) enum Sabotage {
     None,
     /// The store lets single uses be used again.
     Unspent,
@@ -47,14 +48,18 @@ pub(super) enum Sabotage {
     NoSweep,
     /// The walk over blobs does not see that there are packs.
     BlindWalk,
+    /// The sweep does not see what snapshots name that are still being taken, and no guard does.
+    IgnoredLeases,
+    /// Packs are removed without another look at whether they are wanted again.
+    UnguardedRemoval,
     /// Agents call every machine idle.
     DeafAgents,
 }
 
-pub(super) struct SimStore {
-    pub(super) inner: Arc<dyn Store>,
-    pub(super) faults: Faults,
-    pub(super) sabotage: Sabotage,
+pub(crate) struct SimStore {
+    pub(crate) inner: Arc<dyn Store>,
+    pub(crate) faults: Faults,
+    pub(crate) sabotage: Sabotage,
 }
 
 macro_rules! simulated {
@@ -194,8 +199,10 @@ simulated!(Packs {
         -> PortResult<Page<Pack>> {
         self.faults
             .around("store.unreferenced_packs", async {
-                if self.sabotage != Sabotage::SweepTakesAll {
-                    return self.inner.unreferenced_packs(workspace, lineage, limit).await;
+                match self.sabotage {
+                    Sabotage::SweepTakesAll => {}
+                    Sabotage::IgnoredLeases => return self.leased_too(workspace, lineage, limit).await,
+                    _ => return self.inner.unreferenced_packs(workspace, lineage, limit).await,
                 }
                 let mut all = self.inner.packs_in(workspace, lineage, None, limit).await?;
                 all.items.retain(|pack| pack.state != PackState::Condemned);
@@ -235,6 +242,28 @@ impl Store for Disk {
     }
 }
 
+impl SimStore {
+    /// Packs that no complete snapshot names, whether or not another one does.
+    async fn leased_too(
+        &self,
+        workspace: Id<Workspace>,
+        lineage: Id<Session>,
+        limit: usize,
+    ) -> PortResult<Page<Pack>> {
+        let mut all = self.inner.packs_in(workspace, lineage, None, limit).await?;
+        all.items.retain(|pack| pack.state != PackState::Condemned);
+        for session in self.inner.sessions(workspace, None, PAGE_LIMIT).await?.items {
+            for snapshot in self.inner.snapshots(workspace, session.id, None, PAGE_LIMIT).await?.items {
+                if snapshot.state == SnapshotState::Complete {
+                    let named = self.inner.packs_of(workspace, snapshot.id, None, PAGE_LIMIT).await?.items;
+                    all.items.retain(|pack| named.iter().all(|other| other.id != pack.id));
+                }
+            }
+        }
+        Ok(all)
+    }
+}
+
 #[async_trait]
 impl Store for SimStore {
     async fn commit(&self, change: &ChangeSet) -> Result<(), CommitError> {
@@ -246,6 +275,17 @@ impl Store for SimStore {
             }
             Sabotage::Below => change.guards.retain(|guard| !matches!(guard, Guard::Below { .. })),
             Sabotage::LostEffects => change.outbox.clear(),
+            Sabotage::IgnoredLeases => {
+                let leases = |guard: &Guard| matches!(guard, Guard::Unreferenced(_) | Guard::Packed { .. });
+                change.guards.retain(|guard| !leases(guard));
+            }
+            Sabotage::UnguardedRemoval if change.deletes.iter().any(|key| matches!(key, Key::Pack(_))) => {
+                change.guards.clear();
+                // Somebody may come in between.
+                for _ in 0..300 {
+                    step_aside().await;
+                }
+            }
             Sabotage::SweepTakesAll => change.guards.retain(|guard| !matches!(guard, Guard::Unreferenced(_))),
             Sabotage::NamelessPacks => {
                 let (held, others): (Vec<_>, Vec<_>) =
@@ -305,9 +345,9 @@ impl Store for SimStore {
     }
 }
 
-pub(super) struct SimBlobs {
-    pub(super) inner: Arc<dyn Blobs>,
-    pub(super) faults: Faults,
+pub(crate) struct SimBlobs {
+    pub(crate) inner: Arc<dyn Blobs>,
+    pub(crate) faults: Faults,
 }
 
 #[async_trait]

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use super::world::{NOON, World, inserts, membership};
 use super::{Verdict, all_pages, same};
+use crate::conformance::ensure;
 use crate::record::GrantKind;
 use crate::store::{ChangeSet, Family, Guard, Put, SingleUse, Spend, Store};
 
