@@ -14,6 +14,12 @@ mod calls;
 mod exec;
 #[path = "agent/files.rs"]
 mod files;
+#[path = "agent/files_call.rs"]
+mod files_call;
+#[path = "agent/files_confined.rs"]
+mod files_confined;
+#[path = "agent/files_stream.rs"]
+mod files_stream;
 #[path = "agent/machine.rs"]
 mod machine;
 #[path = "agent/port.rs"]
@@ -26,8 +32,12 @@ mod signal;
 mod snapshot;
 #[path = "agent/snapshot_calls.rs"]
 mod snapshot_calls;
+#[path = "agent/snapshot_change.rs"]
+mod snapshot_change;
 #[path = "agent/snapshot_damage.rs"]
 mod snapshot_damage;
+#[path = "agent/snapshot_place.rs"]
+mod snapshot_place;
 #[path = "agent/ssh.rs"]
 mod ssh;
 #[path = "agent/terminal.rs"]

@@ -1,81 +1,15 @@
-//! `/v1/files` and `/v1/search`.
+//! Files through the API: what is written is read back, by one at a time.
 
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use burstflare_ports::wire::Refusal;
-use burstflare_ports::wire::files::{FileInfo, FileKind, FolderPage, Found, KIND_HEADER};
+use burstflare_ports::wire::files::{FileKind, FolderPage, Found, KIND_HEADER};
 use burstflare_ports::wire::path;
-use bytes::Bytes;
-use http::{HeaderMap, Method};
-use http_body_util::BodyExt;
+use http::Method;
 
-use crate::machine::{Machine, eventually, give_away};
-
-/// A call's answer.
-struct Answer {
-    status: u16,
-    headers: HeaderMap,
-    bytes: Bytes,
-}
-
-impl Answer {
-    fn code(&self) -> String {
-        serde_json::from_slice::<Refusal>(&self.bytes).unwrap().code
-    }
-
-    #[track_caller]
-    fn info(&self) -> FileInfo {
-        assert_eq!(self.status, 200, "{:?}", self.bytes);
-        serde_json::from_slice(&self.bytes).unwrap()
-    }
-
-    fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
-    }
-}
-
-fn query(path_bytes: &[u8], rest: &str) -> String {
-    let text: String = form_urlencoded::byte_serialize(path::encode(path_bytes).as_bytes()).collect();
-    format!("/v1/files?path={text}{rest}")
-}
-
-async fn ask(
-    machine: &Machine,
-    method: Method,
-    uri: &str,
-    headers: &[(&str, &str)],
-    body: impl Into<Bytes>,
-) -> Answer {
-    let response = machine.open_with(method, uri, headers, body).await;
-    let (head, body) = response.into_parts();
-    let bytes = body.collect().await.unwrap().to_bytes();
-    Answer { status: head.status.as_u16(), headers: head.headers, bytes }
-}
-
-async fn get(machine: &Machine, path: &[u8]) -> Answer {
-    ask(machine, Method::GET, &query(path, ""), &[], "").await
-}
-
-async fn put(machine: &Machine, path: &[u8], headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
-    ask(machine, Method::PUT, &query(path, ""), headers, body).await
-}
-
-fn names(root: &Path) -> Vec<String> {
-    let mut names: Vec<String> = std::fs::read_dir(root)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
-        .collect();
-    names.sort_unstable();
-    names
-}
-
-fn set_mode(path: &Path, mode: u32) {
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
-}
+use crate::files_call::{ask, get, names, put, query, set_mode};
+use crate::machine::Machine;
 
 #[tokio::test]
 async fn every_byte_and_every_name_come_back() {
@@ -207,152 +141,6 @@ async fn modes_and_times_are_kept_or_set() {
 }
 
 #[tokio::test]
-async fn nothing_leads_out() {
-    let machine = Machine::start();
-    let scratch = machine.scratch();
-    std::fs::write(scratch.join("secret"), "s").unwrap();
-    let at = |name: &str| machine.roots[0].join(name);
-    symlink(&scratch, at("absolute")).unwrap();
-    symlink("../scratch", at("relative")).unwrap();
-    symlink("/proc/self/root", at("magic")).unwrap();
-    symlink(format!("/proc/{}/fd", machine.pid()), at("fds")).unwrap();
-    symlink("../scratch/secret", at("file")).unwrap();
-    std::fs::create_dir(at("d")).unwrap();
-    std::fs::write(at("d/f"), "inside").unwrap();
-    symlink("d", at("in")).unwrap();
-    give_away(&machine.roots[0]);
-    let secret = scratch.join("secret");
-    for path in [
-        &b"absolute/secret"[..],
-        b"relative/secret",
-        b"magic/etc/passwd",
-        b"fds/3",
-        b"file",
-        b"/etc/passwd",
-        b"/",
-        secret.as_os_str().as_bytes(),
-    ] {
-        for method in [Method::GET, Method::PUT, Method::DELETE] {
-            if path == b"file" && method != Method::GET {
-                continue;
-            }
-            let answer = ask(&machine, method.clone(), &query(path, ""), &[], "x").await;
-            assert_eq!((answer.status, answer.code().as_str()), (403, "outside"), "{method} {path:?}");
-        }
-    }
-    for path in [&b"../scratch/secret"[..], b"d/../../scratch/secret", b"..", b"a\0b", b""] {
-        assert_eq!(get(&machine, path).await.status, 400, "{path:?}");
-    }
-    assert_eq!(
-        get(&machine, b"in/f").await.bytes,
-        "inside",
-        "a link that stays inside is a way like any other"
-    );
-    assert_eq!(put(&machine, b"file", &[], "x").await.code(), "is_link");
-    assert_eq!(
-        ask(&machine, Method::DELETE, &query(b"file", ""), &[], "").await.status,
-        204,
-        "the link itself"
-    );
-    for (action, other) in [("mkdir", "relative/new"), ("mkdir", "absolute/new")] {
-        let body = format!(r#"{{"action":"{action}","path":"{other}","parents":true}}"#);
-        assert_eq!(ask(&machine, Method::POST, "/v1/files", &[], body).await.code(), "outside");
-    }
-    for (from, to) in [("relative/secret", "mine"), ("d/f", "relative/f"), ("absolute/secret", "mine")] {
-        let body = format!(r#"{{"action":"rename","path":"{from}","to":"{to}","replace":true}}"#);
-        assert_eq!(ask(&machine, Method::POST, "/v1/files", &[], body).await.code(), "outside");
-    }
-    let long = vec![b'n'; 256];
-    assert_eq!(get(&machine, &long).await.code(), "invalid");
-    assert_eq!(get(&machine, "d/".repeat(3000).as_bytes()).await.code(), "invalid");
-    assert_eq!(names(&scratch), ["secret"]);
-    assert_eq!(std::fs::read_to_string(secret).unwrap(), "s");
-}
-
-/// A folder is swapped for a link to elsewhere, again and again, while files below it are read, written and deleted.
-#[tokio::test]
-async fn a_swap_in_the_middle_leads_nowhere() {
-    let machine = Machine::start();
-    let scratch = machine.scratch();
-    std::fs::write(scratch.join("f"), "secret").unwrap();
-    give_away(&scratch);
-    let root = machine.roots[0].clone();
-    std::fs::create_dir(root.join("real")).unwrap();
-    std::fs::write(root.join("real/f"), "inside").unwrap();
-    symlink(&scratch, root.join("link")).unwrap();
-    give_away(&root);
-    let stop = Arc::new(AtomicBool::new(false));
-    let swapping = std::thread::spawn({
-        let (stop, root) = (Arc::clone(&stop), root.clone());
-        move || {
-            let exchange = |one: &str, other: &str| {
-                let flags = rustix::fs::RenameFlags::EXCHANGE;
-                rustix::fs::renameat_with(
-                    rustix::fs::CWD,
-                    root.join(one),
-                    rustix::fs::CWD,
-                    root.join(other),
-                    flags,
-                )
-            };
-            let mut swaps = 0_u64;
-            while !stop.load(Ordering::Relaxed) {
-                exchange("real", "link").unwrap();
-                swaps += 1;
-            }
-            swaps
-        }
-    });
-    let (mut inside, mut refused) = (0, 0);
-    for round in 0..300 {
-        let read = get(&machine, b"real/f").await;
-        match read.status {
-            200 => {
-                assert_ne!(read.bytes, "secret");
-                inside += 1;
-            }
-            _ => refused += 1,
-        }
-        put(&machine, b"real/f", &[], format!("inside {round}")).await;
-        put(&machine, b"real/g", &[], "x").await;
-        ask(&machine, Method::DELETE, &query(b"real/g", ""), &[], "").await;
-    }
-    stop.store(true, Ordering::Relaxed);
-    let swaps = swapping.join().unwrap();
-    eprintln!("{swaps} swaps; read inside {inside} times, refused {refused} times");
-    assert_eq!(names(&scratch), ["f"]);
-    assert_eq!(std::fs::read_to_string(scratch.join("f")).unwrap(), "secret");
-}
-
-#[tokio::test]
-async fn only_files_are_opened() {
-    let machine = Machine::start();
-    machine.sh("mkfifo pipe; mkdir folder; touch closed; chmod 000 closed").await;
-    let socket = std::os::unix::net::UnixListener::bind(machine.roots[0].join("socket")).unwrap();
-    for name in [&b"pipe"[..], b"socket"] {
-        assert_eq!(get(&machine, name).await.code(), "not_file");
-        assert_eq!(put(&machine, name, &[], "x").await.code(), "not_file");
-        let told = ask(&machine, Method::GET, &query(name, "&stat=true"), &[], "").await.info();
-        assert_eq!((told.kind, told.etag), (FileKind::Other, None));
-    }
-    drop(socket);
-    assert_eq!(put(&machine, b"folder", &[], "x").await.code(), "is_folder");
-    assert_eq!(get(&machine, b"closed").await.code(), "denied");
-    assert_eq!(get(&machine, b"none").await.code(), "no_such_file");
-    assert_eq!(put(&machine, b"none/f", &[], "x").await.code(), "no_such_file");
-    assert_eq!(put(&machine, b"pipe/f", &[], "x").await.code(), "not_folder");
-    assert_eq!(get(&machine, b"").await.status, 400);
-    for root in &machine.roots {
-        let root = root.as_os_str().as_bytes();
-        assert_eq!(
-            ask(&machine, Method::DELETE, &query(root, "&recursive=true"), &[], "").await.code(),
-            "is_root"
-        );
-        assert_eq!(put(&machine, root, &[], "x").await.code(), "is_folder");
-    }
-}
-
-#[tokio::test]
 async fn folders_are_listed_in_pages() {
     let machine = Machine::start();
     machine.sh("mkdir d; cd d; for i in $(seq 1 450); do : > f$i; done; mkdir sub; ln -s f1 link").await;
@@ -411,58 +199,6 @@ async fn names_come_move_and_go() {
     assert_eq!(delete(b"g", "", "\"other\"").await.code(), "changed");
     assert_eq!(delete(b"g", "", "").await.status, 204);
     assert!(names(&machine.roots[0]).is_empty());
-}
-
-#[tokio::test]
-async fn an_upload_that_breaks_off_leaves_nothing() {
-    use tokio::io::AsyncWriteExt as _;
-    let machine = Machine::start();
-    put(&machine, b"f", &[], "before").await.info();
-    let mut stream = tokio::net::UnixStream::connect(machine.socket()).await.unwrap();
-    let head = format!(
-        "PUT /v1/files?path=f HTTP/1.1\r\nhost: agent\r\nauthorization: Bearer {}\r\nflare-epoch: {}\r\n\
-         content-length: 1000000\r\n\r\n",
-        crate::machine::KEY,
-        crate::machine::EPOCH
-    );
-    stream.write_all(head.as_bytes()).await.unwrap();
-    stream.write_all(&vec![b'x'; 500_000]).await.unwrap();
-    let staged = || names(&machine.roots[0]).len() == 2;
-    eventually("a draft", staged).await;
-    assert_eq!(get(&machine, b"f").await.bytes, "before", "half of it is never seen");
-    drop(stream);
-    eventually("the draft's end", || names(&machine.roots[0]) == ["f"]).await;
-    assert_eq!(get(&machine, b"f").await.bytes, "before");
-}
-
-#[tokio::test]
-async fn who_is_refused_in_the_middle_of_a_body_reads_why() {
-    let machine = Machine::start();
-    for _ in 0..10 {
-        let answer = put(&machine, b"none/f", &[], vec![0; 4 << 20]).await;
-        assert_eq!((answer.status, answer.code().as_str()), (404, "no_such_file"));
-    }
-}
-
-#[tokio::test]
-async fn large_files_flow_both_ways_and_the_agent_stays_small() {
-    let machine = Machine::start();
-    let size = 96 << 20;
-    let big: Vec<u8> = (0_u32..).flat_map(u32::to_le_bytes).take(size).collect();
-    let big = Bytes::from(big);
-    put(&machine, b"big", &[], big.clone()).await.info();
-    let read = get(&machine, b"big").await;
-    assert!(read.bytes == big);
-    // A reader that stands still holds a few chunks, not the file.
-    let mut standing = Vec::new();
-    for _ in 0..8 {
-        standing.push(machine.open(Method::GET, &query(b"big", ""), "").await);
-    }
-    let status = std::fs::read_to_string(format!("/proc/{}/status", machine.pid())).unwrap();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    let kib: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
-    eprintln!("resident at most: {kib} KiB");
-    assert!(kib < 64 << 10, "{kib} KiB resident");
 }
 
 #[tokio::test]

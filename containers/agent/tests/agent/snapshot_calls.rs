@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 
 use crate::machine::{Machine, eventually, give_away};
-use crate::snapshot::{Store, noise};
+use crate::snapshot_place::{Store, noise};
 use crate::tree::{assert_same, capture, odd_tree, picture, without_socket};
 
 async fn scan(machine: &Machine, parent: impl Into<Bytes>) -> (Vec<Missing>, Scanned) {

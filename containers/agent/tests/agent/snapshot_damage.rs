@@ -7,7 +7,7 @@ use burstflare_agent::snapshot::measure;
 use burstflare_ports::wire::snapshot::tree::{Body, Entry};
 use burstflare_ports::wire::snapshot::{Hash, manifest};
 
-use crate::snapshot::{Place, Store, assert_same, forge, noise, picture};
+use crate::snapshot_place::{Place, Store, assert_same, forge, noise, picture};
 
 fn small(place: &Place) -> (Store, Vec<u8>) {
     fs::create_dir(place.at("d")).unwrap();
