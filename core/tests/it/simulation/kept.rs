@@ -90,7 +90,7 @@ impl World {
                 continue;
             }
             let told = told.get(&snapshot.to_string()).into_iter().flatten();
-            let end = told.filter(|(seq, kind)| *seq > after && kind.ends_with("restored")).last();
+            let end = told.filter(|(seq, kind)| *seq > after && kind.ends_with("restored")).next_back();
             match end {
                 Some((_, kind)) => self.faults.count(kind),
                 None => wrong.push(format!("{} was to be restored on {}, and was not", snapshot, session.id)),
