@@ -10,6 +10,7 @@ pub mod context;
 pub mod copy;
 pub mod credential;
 pub mod exit;
+pub mod handover;
 pub mod interrupt;
 pub mod output;
 pub mod page;

@@ -112,6 +112,11 @@ impl Refusal {
         self.error.message.clone()
     }
 
+    /// What to do about it.
+    pub(crate) fn hint(&self) -> String {
+        self.error.hint.to_string()
+    }
+
     /// Writes the document.
     pub(crate) fn render(&self, request_id: &str) -> Response {
         let error = &self.error;

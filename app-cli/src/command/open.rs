@@ -1,7 +1,6 @@
 //! `flare open`: a session's port in a browser.
 
 use std::io::IsTerminal as _;
-use std::process::{Command, Stdio};
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -10,6 +9,7 @@ use super::ssh::{awake, find_program};
 use crate::client::{Call, Client};
 use crate::context::Context;
 use crate::exit::{Exit, Failure, Outcome};
+use crate::handover::{self, Shown};
 use crate::table::field;
 
 /// What to look at.
@@ -38,13 +38,15 @@ pub async fn run(context: &Context, args: Open) -> Outcome {
     let attached = client.json(&Call::post(&["sessions", &id, "attach"]).json(&wish)).await?;
     let (url, ticket) =
         (attached["url"].as_str().unwrap_or_default(), attached["ticket"].as_str().unwrap_or_default());
-    if url.is_empty() || ticket.is_empty() {
+    // It is handed to a browser, so it has to be something for one.
+    let web = url.starts_with("http://") || url.starts_with("https://");
+    let plain = [url, ticket].iter().all(|text| text.bytes().all(|byte| byte.is_ascii_graphic()));
+    if !web || !plain || ticket.is_empty() {
         return Err(Failure::new(Exit::Other, "the server's ticket is not what this version understands"));
     }
     let address = format!("{url}?ticket={ticket}");
     let person = std::io::stdout().is_terminal() && !context.output.is_json();
-    if person && !args.print && browse(&address) {
-        context.output.note("The browser opens it. The address works once, within a minute.");
+    if person && !args.print && browse(context, &address).await {
         return Ok(0);
     }
     context.output.result(&attached, || address);
@@ -82,10 +84,24 @@ async fn choose(client: &Client, session: &str, wanted: Option<&str>) -> Result<
     }
 }
 
-/// Hands an address to the desktop; the ticket in it is good for one visit. Answers whether that worked.
-fn browse(address: &str) -> bool {
+/// Hands an address to the desktop; the ticket in it is good for one visit. Answers whether a browser came.
+async fn browse(context: &Context, address: &str) -> bool {
     let Some(opener) = find_program("xdg-open") else { return false };
-    let mut command = Command::new(opener);
-    command.arg(address).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().is_ok_and(|status| status.success())
+    context.output.progress("Waiting for the browser.");
+    let shown = handover::show(&opener, address).await;
+    context.output.end_progress();
+    match shown {
+        Ok(Shown::Yes) => {
+            context.output.note("The browser opens it.");
+            return true;
+        }
+        Ok(Shown::Nobody) => {
+            context.output.warn("no browser came; `flare open --print` shows an address for one.");
+            // The ticket's minute is over.
+            return true;
+        }
+        Ok(Shown::NoOpener) => {}
+        Err(error) => tracing::debug!(%error, "the desktop was not asked"),
+    }
+    false
 }

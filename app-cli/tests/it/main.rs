@@ -26,6 +26,7 @@ mod lifecycle;
 mod offline;
 mod preview;
 mod preview_browser;
+mod preview_raw;
 mod reference;
 mod rsync;
 mod secret;

@@ -100,6 +100,33 @@ impl World {
         Some(world)
     }
 
+    /// A port of the session as one of this machine.
+    pub(crate) fn forward(&self, port: u16) -> Forward {
+        let mut command = self.place.command(EXE);
+        let words = ["--json".to_owned(), "port-forward".to_owned(), "s".to_owned(), format!("0:{port}")];
+        let mut child = command.args(words).stdout(Stdio::piped()).spawn().expect("runs");
+        let mut out = String::new();
+        let mut reader = BufReader::new(child.stdout.take().expect("a pipe"));
+        let document: Value = loop {
+            assert_ne!(reader.read_line(&mut out).expect("a document"), 0, "{out}");
+            if let Ok(document) = serde_json::from_str(&out) {
+                break document;
+            }
+        };
+        let address = document["forwards"][0]["local"].as_str().expect("an address").to_owned();
+        Forward { child, address }
+    }
+
+    /// Kills the server and starts another one in its place.
+    pub(crate) fn restart(self) -> Self {
+        let port = self.port().to_owned();
+        let Self { place, server, id, token } = self;
+        server.signal(rustix::process::Signal::KILL);
+        assert_eq!(server.ended(), None, "killed, not ended");
+        let server = place.server_with(&["--port", &port]);
+        Self { place, server, id, token }
+    }
+
     /// Looks at the ports until it is so.
     pub(crate) fn until(&self, so: impl Fn(&[Value]) -> bool) -> Vec<Value> {
         let end = Instant::now() + PATIENCE;
@@ -303,28 +330,11 @@ fn resident(pid: u32) -> u64 {
 #[test]
 fn ports_are_forwarded_and_told_as_they_open_and_close() {
     let Some(world) = World::new() else { return };
-    let mut forward = Forward(
-        world
-            .place
-            .command(EXE)
-            .args(["--json", "port-forward", "s", "0:3000"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("runs"),
-    );
-    let mut out = String::new();
-    let mut reader = BufReader::new(forward.0.stdout.take().expect("a pipe"));
-    let document: Value = loop {
-        assert_ne!(reader.read_line(&mut out).expect("a document"), 0, "{out}");
-        if let Ok(document) = serde_json::from_str(&out) {
-            break document;
-        }
-    };
-    let local = document["forwards"][0]["local"].as_str().expect("an address").to_owned();
+    let forward = world.forward(3000);
+    let local = &forward.address;
     assert!(local.starts_with("127.0.0.1:"), "{local}");
     // Several at once, and one whose client has said everything before the answer comes.
-    let mut streams: Vec<TcpStream> =
-        (0..5).map(|_| TcpStream::connect(&local).expect("connected")).collect();
+    let mut streams: Vec<TcpStream> = (0..5).map(|_| TcpStream::connect(local).expect("connected")).collect();
     for (number, stream) in streams.iter_mut().enumerate() {
         stream.set_read_timeout(Some(PATIENCE)).expect("set");
         stream
@@ -371,11 +381,16 @@ fn events(world: &World, kinds: &[&str]) -> String {
     text
 }
 
-struct Forward(Child);
+/// `flare port-forward`, until it is dropped.
+pub(crate) struct Forward {
+    pub(crate) child: Child,
+    /// Where it listens.
+    pub(crate) address: String,
+}
 
 impl Drop for Forward {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

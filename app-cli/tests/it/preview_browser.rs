@@ -4,11 +4,15 @@
 //! To a browser the previews of one server are one site, and the server's own pages, like the evil ones here, are others.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::browser::{Browser, Page};
+use crate::flare::{EXE, PATIENCE, have, wait};
 use crate::preview::World;
 
 const MANIFEST: &str = r#"on_start = "exec python3 /workspace/app.py"
@@ -422,4 +426,54 @@ fn names_that_are_not_ours_get_no_answer_and_previews_no_api() {
         assert_eq!(page.text("document.title"), "3000", "{path} is the application's");
         assert_eq!(stage.reached(3000, path).len(), 1);
     }
+}
+
+/// Otherwise everybody on the machine could read the ticket in the list of processes, and be there first.
+#[test]
+fn what_the_desktop_is_told_to_open_is_no_secret() {
+    let Some(stage) = Stage::new() else { return };
+    if !have("script") {
+        return;
+    }
+    let place = &stage.world.place;
+    let told = place.path("told");
+    let opener = format!(
+        "#!/bin/sh\n{{ stat -c %a \"$1\"; echo \"$*\"; }} >{0}.new\nmv {0}.new {0}\n",
+        told.display()
+    );
+    let bin = place.path("bin");
+    std::fs::create_dir(&bin).expect("made");
+    std::fs::write(bin.join("xdg-open"), opener).expect("written");
+    std::fs::set_permissions(bin.join("xdg-open"), PermissionsExt::from_mode(0o755)).expect("set");
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").expect("a path"));
+    // It is for people: only a terminal gets a browser.
+    let mut command = place.command("script");
+    command.args(["-qec", &format!("{EXE} open s 3000"), "/dev/null"]).env("PATH", path);
+    let mut flare = command.stdout(Stdio::null()).spawn().expect("runs");
+    let end = Instant::now() + PATIENCE;
+    while !told.exists() {
+        assert!(Instant::now() < end && flare.try_wait().expect("waits").is_none(), "never opened");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    let text = std::fs::read_to_string(&told).expect("read");
+    let (mode, file) = text.trim().split_once('\n').expect("two lines");
+    assert_eq!(mode, "600", "{text}");
+    let page = std::fs::read_to_string(file).expect("a file");
+    assert!(!text.contains("flare_tk") && !page.contains("flare_tk"), "{text}{page}");
+    let link = page.split_once("href=\"").expect("a link").1.split('"').next().expect("its end");
+    let address = link.strip_prefix("http://").and_then(|link| link.split('/').next()).expect("an address");
+    let mut guess = TcpStream::connect(address).expect("connected");
+    guess.write_all(b"GET /guess HTTP/1.1\r\nHost: x\r\n\r\n").expect("sent");
+    let mut answer = String::new();
+    guess.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 404") && !answer.contains("ticket"), "{answer}");
+
+    let tab = stage.browser.page();
+    tab.go(&format!("file://{file}"));
+    let arrived = format!("{}/", stage.at(3000));
+    tab.wait("Page.frameNavigated", |told| told["frame"]["url"] == arrived);
+    let ended = wait(&mut flare).expect("it ends");
+    assert!(ended.success(), "{ended}");
+    assert!(!std::path::Path::new(file).exists(), "nothing is left");
+    assert!(TcpStream::connect(address).is_err(), "nothing listens");
 }

@@ -12,6 +12,7 @@ use super::host::PreviewHost;
 use super::{cookie, page};
 use crate::problem::{Answer, Refusal};
 use crate::query::Query;
+use crate::routes;
 use crate::state::EdgeState;
 
 /// What begins so never reaches the application.
@@ -23,6 +24,9 @@ const PATH: usize = 4096;
 
 /// Answers a request to a reserved path.
 pub(super) async fn answer(state: &EdgeState, host: &PreviewHost, request: Request) -> Answer<Response> {
+    if let (&Method::GET, Some(asset)) = (request.method(), asset(request.uri().path())) {
+        return Ok(asset);
+    }
     if request.uri().path() != ENTER {
         return Err(Refusal::http(
             StatusCode::NOT_FOUND,
@@ -32,7 +36,7 @@ pub(super) async fn answer(state: &EdgeState, host: &PreviewHost, request: Reque
         ));
     }
     if request.method() != Method::GET {
-        return Err(crate::routes::no_method().await);
+        return Err(routes::no_method().await);
     }
     // A browser that only guesses where its user will go spends no ticket.
     if request.headers().contains_key("sec-purpose") || request.headers().contains_key("purpose") {
@@ -60,6 +64,15 @@ pub(super) async fn answer(state: &EdgeState, host: &PreviewHost, request: Reque
     headers.insert(LOCATION, location);
     headers.insert(SET_COOKIE, cookie);
     Ok((StatusCode::SEE_OTHER, headers).into_response())
+}
+
+/// What our own pages there look like.
+fn asset(path: &str) -> Option<Response> {
+    match path.strip_prefix(RESERVED)? {
+        "app.css" => Some(routes::stylesheet()),
+        "flare.svg" => Some(routes::emblem()),
+        _ => None,
+    }
 }
 
 /// A path of this very host, written out with it: whatever the path looks like, it leads nowhere else.

@@ -2,6 +2,8 @@
 //! where it came from.
 
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -38,11 +40,30 @@ const TOLD_BY_US: [&str; 5] = ["forwarded", "x-forwarded-", "x-real-ip", "x-clie
 /// Every header of ours.
 const OURS: &str = "flare-";
 
+/// Whether a visitor's body broke off: then it is not the machine that failed.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Broken(Arc<AtomicBool>);
+
+impl Broken {
+    /// What to say then.
+    pub(super) fn refusal(&self) -> Option<Refusal> {
+        self.0.load(Ordering::Relaxed).then(|| {
+            Refusal::http(
+                StatusCode::BAD_REQUEST,
+                "body_broken",
+                "The request's body broke off or is not well formed.",
+                "Send it again, whole.",
+            )
+        })
+    }
+}
+
 /// The agent's call for a request.
 pub(super) fn call(
     host: &PreviewHost,
     request: Request,
     upgrade: bool,
+    broken: &Broken,
 ) -> Answer<http::Request<stream::Body>> {
     let (mut head, body) = request.into_parts();
     let path = head.uri.path_and_query().map_or("/", PathAndQuery::as_str);
@@ -58,7 +79,7 @@ pub(super) fn call(
         head.headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         head.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     }
-    let body = if has_body { flow(body) } else { stream::Body::empty() };
+    let body = if has_body { flow(body, broken.clone()) } else { stream::Body::empty() };
     let mut call = http::Request::new(body);
     *call.method_mut() = head.method;
     *call.uri_mut() = uri;
@@ -88,9 +109,12 @@ fn has_body(headers: &HeaderMap) -> Answer<bool> {
     Ok(chunked || length.is_some_and(|length| length != "0"))
 }
 
-fn flow(body: Body) -> stream::Body {
-    let chunks = body.into_data_stream().map(|chunk| {
-        chunk.map_err(|_| PortError::new(ErrorKind::Invalid, "preview.body", "the visitor's body broke off"))
+fn flow(body: Body, broken: Broken) -> stream::Body {
+    let chunks = body.into_data_stream().map(move |chunk| {
+        chunk.map_err(|_| {
+            broken.0.store(true, Ordering::Relaxed);
+            PortError::new(ErrorKind::Invalid, "preview.body", "the visitor's body broke off")
+        })
     });
     stream::Body::Stream(chunks.boxed())
 }

@@ -171,7 +171,8 @@ async fn forward(
     if is_websocket(&request) {
         return socket(state, host, target, request, (stay, place)).await;
     }
-    let call = inbound::call(host, request, false)?;
+    let broken = inbound::Broken::default();
+    let call = inbound::call(host, request, false, &broken)?;
     let deadline = match call.body() {
         stream::Body::Full(_) => HEAD,
         stream::Body::Stream(_) => UPLOAD,
@@ -194,7 +195,7 @@ async fn forward(
         Ok(answer) => answer,
         Err(error) => {
             tracing::debug!(%error, session = %host.place.session, "a preview's agent does not answer");
-            return silent(navigation, unreachable());
+            return broken.refusal().map_or_else(|| silent(navigation, unreachable()), Err);
         }
     };
     if !answer.headers().contains_key(APP_ANSWER_HEADER) {
@@ -221,7 +222,16 @@ async fn socket(
 ) -> Answer<Response> {
     use crate::tunnel::{Door, HANDSHAKE, switched};
     let door = Door::with(&mut request, place)?;
-    let call = inbound::call(host, request, true)?;
+    let call = inbound::call(host, request, true, &inbound::Broken::default())?;
+    // Where its end were not seen by all in the same place, what follows would be somebody's bytes in another's stream.
+    if matches!(call.body(), stream::Body::Stream(_)) {
+        return Err(Refusal::http(
+            StatusCode::BAD_REQUEST,
+            "framing",
+            "The handshake of a WebSocket has no body.",
+            "Send it without Content-Length and Transfer-Encoding.",
+        ));
+    }
     let answer = door.carry(&state.plane, target, call, HANDSHAKE, stay).await?;
     if !answer.headers().contains_key(APP_ANSWER_HEADER) {
         return silent(false, refusal(answer).await);
@@ -264,7 +274,7 @@ async fn socket(
 /// The application does not answer: a page for people, a document for programs.
 fn silent(navigation: bool, refusal: Refusal) -> Answer<Response> {
     if navigation && refusal.status().is_server_error() {
-        return Ok(page::silent(refusal.status(), &refusal.message()));
+        return Ok(page::silent(&refusal));
     }
     Err(refusal)
 }

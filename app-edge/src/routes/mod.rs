@@ -24,6 +24,7 @@ mod workspace;
 
 use axum::http::StatusCode;
 
+pub(crate) use self::page::{emblem, stylesheet};
 use crate::problem::Refusal;
 use crate::table::Table;
 

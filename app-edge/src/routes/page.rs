@@ -29,7 +29,7 @@ async fn index(State(state): State<EdgeState>) -> Html<String> {
 #[utoipa::path(get, path = "/assets/app.css", tag = "pages",
     responses((status = 200, body = String, content_type = "text/css")))]
 async fn style() -> Response {
-    asset("text/css; charset=utf-8", include_str!("../../assets/app.css"))
+    stylesheet()
 }
 
 /// The pages' script.
@@ -43,6 +43,16 @@ async fn script() -> Response {
 #[utoipa::path(get, path = "/assets/flare.svg", tag = "pages",
     responses((status = 200, body = String, content_type = "image/svg+xml")))]
 async fn icon() -> Response {
+    emblem()
+}
+
+/// [`style`], for our pages on other hosts, too.
+pub(crate) fn stylesheet() -> Response {
+    asset("text/css; charset=utf-8", include_str!("../../assets/app.css"))
+}
+
+/// [`icon`], likewise.
+pub(crate) fn emblem() -> Response {
     asset("image/svg+xml", include_str!("../../assets/flare.svg"))
 }
 

@@ -1,10 +1,11 @@
 //! The application behind previews: it tells what reached it, and answers with the headers it is asked for. `/stream` is
-//! an answer that goes on for ever, `/silent` one that never begins.
+//! an answer that goes on for ever, `/silent` one that never begins, and `/late` one for which the agent lost patience.
 
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, Response};
 use burstflare_ports::error::PortResult;
 use burstflare_ports::stream::Body;
+use burstflare_ports::wire::Refusal;
 use burstflare_ports::wire::port::{APP_ANSWER_HEADER, OpenPort, OpenPorts};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -22,6 +23,7 @@ pub(crate) fn ports() -> OpenPorts {
 pub(crate) async fn answer(head: Parts, body: Body) -> PortResult<Response<Body>> {
     match head.uri.path() {
         path if path.ends_with("/stream") => return Ok(stream()),
+        path if path.ends_with("/late") => return Ok(late()),
         path if path.ends_with("/silent") => return std::future::pending().await,
         _ => {}
     }
@@ -51,5 +53,13 @@ fn stream() -> Response<Body> {
     let first = futures_util::stream::once(async { Ok(Bytes::from_static(b"data: one\n\n")) });
     let mut response = Response::new(Body::Stream(first.chain(futures_util::stream::pending()).boxed()));
     response.headers_mut().insert(APP_ANSWER_HEADER, HeaderValue::from_static("1"));
+    response
+}
+
+fn late() -> Response<Body> {
+    let message = "Port 3000 did not answer within 120 seconds.".to_owned();
+    let refusal = Refusal { code: "port_timeout".to_owned(), message };
+    let mut response = Response::new(Body::Full(serde_json::to_vec(&refusal).expect("a message").into()));
+    *response.status_mut() = axum::http::StatusCode::GATEWAY_TIMEOUT;
     response
 }

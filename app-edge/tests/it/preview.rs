@@ -432,3 +432,16 @@ async fn ports_are_listed_with_their_addresses() {
     let heard = crate::event::read_until(&stage.world, listen, "event: port.opened", async {}).await;
     assert!(heard.contains("event: port.opened"), "{heard}");
 }
+
+#[tokio::test]
+async fn an_application_that_never_answers_is_told_with_what_to_do() {
+    let stage = Stage::new().await;
+    let told = stage.world.send(stage.mine("GET", "/late")).await;
+    assert_eq!((told.status.as_u16(), told.problem().as_str()), (504, "port_timeout"));
+    assert!(told.text().contains("120 seconds") && told.text().contains("the application's output"));
+    let visit = stage.mine("GET", "/late").header("accept", "text/html").header("sec-fetch-mode", "navigate");
+    let page = stage.world.send(visit).await;
+    assert_eq!(page.status, 504);
+    assert!(page.text().contains("<h1>") && page.text().contains("120 seconds"), "{}", page.text());
+    assert!(page.text().contains("the application's output"), "what to do: {}", page.text());
+}

@@ -117,3 +117,21 @@ async fn a_head_that_never_ends_is_cut_off() {
     let ended = tokio::time::timeout(Duration::from_secs(5), slow.read_to_end(&mut rest)).await;
     assert!(ended.is_ok(), "the slow one was closed");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_does_not_come_to_its_end_is_not_waited_for() {
+    let world = World::new().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let bounds = Bounds { head: Duration::from_millis(300), ..Bounds::default() };
+    tokio::spawn(serve(listener, world.harness.router(), std::future::pending(), bounds));
+    let mut stream = TcpStream::connect(address).await.expect("connected");
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: 127.0.0.1:8787\r\n").await.expect("sent");
+    let dripping = async {
+        // A line now and then keeps nothing open.
+        while stream.write_all(b"x-more: 1\r\n").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), dripping).await.expect("the server hangs up");
+}
