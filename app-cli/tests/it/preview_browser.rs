@@ -9,6 +9,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use crate::browser::{Browser, Page};
@@ -476,4 +478,44 @@ fn what_the_desktop_is_told_to_open_is_no_secret() {
     assert!(ended.success(), "{ended}");
     assert!(!std::path::Path::new(file).exists(), "nothing is left");
     assert!(TcpStream::connect(address).is_err(), "nothing listens");
+}
+
+/// Pages of ours on a desktop and on a phone: with their style, and nothing sticks out. `PICTURES` names a folder to look at
+/// them in.
+#[test]
+fn our_own_pages_fit_every_window() {
+    let Some(stage) = Stage::new() else { return };
+    let pictures = std::env::var_os("PICTURES").map(std::path::PathBuf::from);
+    let page = stage.browser.page();
+    let look = |name: &str, url: &str| {
+        for (width, height) in [(1280, 800), (390, 844), (320, 568)] {
+            let size = serde_json::json!({
+                "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500
+            });
+            page.call("Emulation.setDeviceMetricsOverride", &size);
+            page.go(url);
+            let picture = page.call("Page.captureScreenshot", &serde_json::json!({ "format": "png" }));
+            if let Some(folder) = &pictures {
+                let bytes = STANDARD.decode(picture["data"].as_str().expect("text")).expect("base64");
+                std::fs::write(folder.join(format!("{name}-{width}.png")), bytes).expect("written");
+            }
+            let inside = page.run("document.documentElement.scrollWidth <= innerWidth");
+            assert_eq!(inside, true, "{name} at {width}");
+            let style = page.text("getComputedStyle(document.querySelector('main')).borderTopLeftRadius");
+            assert!(name == "home" || style != "0px", "{name} has no style");
+            let icon = page.run("[...document.images].every(image => image.naturalWidth > 0)");
+            assert_eq!(icon, true, "{name}");
+        }
+    };
+    look("home", &stage.ours());
+    look("entrance", &stage.at(3000));
+    let link = stage.ticket(3000, "/");
+    page.go(&link);
+    look("refused", &link);
+    page.go(&stage.ticket(3002, "/"));
+    look("closed", &stage.at(3002));
+    assert!(page.words().contains("Nothing listens on port 3002"), "{}", page.words());
+    stage.world.place.flare(["session", "stop", "s"]).ok();
+    look("asleep", &stage.at(3000));
+    assert!(page.words().contains("flare session start s"), "{}", page.words());
 }
