@@ -13,6 +13,7 @@
 //! OpenAPI document.
 #![forbid(unsafe_code)]
 
+mod attached;
 mod body;
 mod config;
 mod cursor;

@@ -4,6 +4,7 @@ use burstflare_core::domain::permission::Action;
 use burstflare_core::service::{Attach, PreviewPlace};
 use burstflare_ports::record::TicketPurpose;
 
+use crate::attached;
 use crate::extract::{Authenticated, Json, Params, created};
 use crate::preview::{ENTER, PreviewHost};
 use crate::problem::{Answer, Refusal};
@@ -68,17 +69,5 @@ async fn ssh(
     query: Query,
     request: Request,
 ) -> Answer<Response> {
-    connect(state, session, query, request).await
-}
-
-#[cfg(feature = "native")]
-async fn connect(state: EdgeState, session: String, mut query: Query, request: Request) -> Answer<Response> {
-    let ticket = query.text("ticket")?.map(burstflare_ports::secret::Secret::new);
-    query.finish()?;
-    crate::tunnel::ssh(&state, &session, ticket, request).await
-}
-
-#[cfg(not(feature = "native"))]
-async fn connect(_state: EdgeState, _session: String, _query: Query, _request: Request) -> Answer<Response> {
-    Err(Refusal::not_supported("SSH on this deployment"))
+    attached::connect(&state, &session, attached::Attached::Ssh, query, request).await
 }

@@ -5,6 +5,7 @@ use axum::response::Response;
 use burstflare_core::domain::permission::Action;
 use burstflare_core::{ControlPlane, Error, Kind};
 
+use crate::attached::{Attached, connect};
 use crate::body;
 use crate::extract::{Authenticated, Json, Params};
 use crate::problem::Answer;
@@ -64,17 +65,5 @@ async fn stream(
     query: Query,
     request: Request,
 ) -> Answer<Response> {
-    connect(state, session, query, request).await
-}
-
-#[cfg(feature = "native")]
-async fn connect(state: EdgeState, session: String, mut query: Query, request: Request) -> Answer<Response> {
-    let ticket = query.text("ticket")?.map(burstflare_ports::secret::Secret::new);
-    query.finish()?;
-    crate::tunnel::exec(&state, &session, ticket, request).await
-}
-
-#[cfg(not(feature = "native"))]
-async fn connect(_state: EdgeState, _session: String, _query: Query, _request: Request) -> Answer<Response> {
-    Err(crate::problem::Refusal::not_supported("Streaming to commands on this deployment"))
+    connect(&state, &session, Attached::Exec, query, request).await
 }

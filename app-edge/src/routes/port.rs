@@ -5,6 +5,7 @@ use burstflare_core::service::{PreviewPlace, SetPort};
 use burstflare_ports::id::Id;
 use burstflare_ports::record::Session;
 
+use crate::attached::{Attached, connect};
 use crate::config::EdgeConfig;
 use crate::extract::{Authenticated, Json, Params, ok};
 use crate::preview::{self, PreviewHost};
@@ -84,31 +85,7 @@ async fn forward(
     query: Query,
     request: Request,
 ) -> Answer<Response> {
-    connect(state, session, port, query, request).await
-}
-
-#[cfg(feature = "native")]
-async fn connect(
-    state: EdgeState,
-    session: String,
-    port: u16,
-    mut query: Query,
-    request: Request,
-) -> Answer<Response> {
-    let ticket = query.text("ticket")?.map(burstflare_ports::secret::Secret::new);
-    query.finish()?;
-    crate::tunnel::forward(&state, &session, port, ticket, request).await
-}
-
-#[cfg(not(feature = "native"))]
-async fn connect(
-    _state: EdgeState,
-    _session: String,
-    _port: u16,
-    _query: Query,
-    _request: Request,
-) -> Answer<Response> {
-    Err(Refusal::not_supported("Forwarding ports on this deployment"))
+    connect(&state, &session, Attached::Port(port), query, request).await
 }
 
 /// How to come into a preview: where browsers without its cookie are sent, whether or not there is such a session.

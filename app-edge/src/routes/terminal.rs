@@ -3,6 +3,7 @@ use axum::response::Response;
 use burstflare_core::ControlPlane;
 use burstflare_core::domain::permission::Action;
 
+use crate::attached::{Attached, connect};
 use crate::extract::{Authenticated, OptionalJson, Params, created, nothing, ok};
 use crate::problem::{Answer, Refusal};
 use crate::query::Query;
@@ -79,33 +80,9 @@ async fn view(
     query: Query,
     request: Request,
 ) -> Answer<Response> {
-    connect(state, session, number(&terminal)?, query, request).await
+    connect(&state, &session, Attached::Terminal(number(&terminal)?), query, request).await
 }
 
 fn number(terminal: &str) -> Answer<u32> {
     terminal.parse().map_err(|_| Refusal::invalid("terminal", "a terminal is named by a number"))
-}
-
-#[cfg(feature = "native")]
-async fn connect(
-    state: EdgeState,
-    session: String,
-    terminal: u32,
-    mut query: Query,
-    request: Request,
-) -> Answer<Response> {
-    let ticket = query.text("ticket")?.map(burstflare_ports::secret::Secret::new);
-    query.finish()?;
-    crate::tunnel::terminal(&state, &session, terminal, ticket, request).await
-}
-
-#[cfg(not(feature = "native"))]
-async fn connect(
-    _state: EdgeState,
-    _session: String,
-    _terminal: u32,
-    _query: Query,
-    _request: Request,
-) -> Answer<Response> {
-    Err(Refusal::not_supported("Looking at terminals on this deployment"))
 }

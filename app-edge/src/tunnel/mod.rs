@@ -1,11 +1,8 @@
 //! Carries a connection that was upgraded to a session's agent: the handshake is the agent's, the bytes are passed on
 //! unchanged, and everything ends when the right to be there does.
 
+mod attached;
 mod copy;
-mod exec;
-mod forward;
-mod ssh;
-mod terminal;
 mod websocket;
 
 use std::sync::Arc;
@@ -23,10 +20,7 @@ use burstflare_ports::stream;
 use hyper::upgrade::OnUpgrade;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-pub(crate) use self::exec::exec;
-pub(crate) use self::forward::forward;
-pub(crate) use self::ssh::ssh;
-pub(crate) use self::terminal::terminal;
+pub(crate) use self::attached::attached;
 use self::websocket::{RESPONSE_HEADERS, needs_upgrade};
 use crate::problem::{Answer, Refusal};
 use crate::state::EdgeState;

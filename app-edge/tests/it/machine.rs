@@ -128,7 +128,15 @@ impl AgentLink for Scripted {
                 Response::new(Body::empty())
             }
             ("POST", "/v1/exec") => {
-                Response::new(Body::Full(Bytes::from_static(b"{\"stdout\":\"ok\\n\"}\n{\"exit\":0}\n")))
+                let said = Bytes::from_static(b"{\"stdout\":\"ok\\n\"}\n");
+                let asked = body.collect(1 << 20, "exec").await?;
+                let ending = futures_util::stream::iter([Ok(Bytes::from_static(b"{\"exit\":0}\n"))]);
+                let begun = futures_util::stream::iter([Ok(said)]);
+                Response::new(Body::Stream(if asked.windows(7).any(|word| word == b"endless") {
+                    Box::pin(begun.chain(futures_util::stream::pending()))
+                } else {
+                    Box::pin(begun.chain(ending))
+                }))
             }
             ("GET", "/v1/tree") => {
                 let archive = Bytes::from_static(b"a tree");

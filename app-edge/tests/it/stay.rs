@@ -118,6 +118,33 @@ async fn revoking_a_token_ends_what_was_opened_with_it_and_the_end_is_recorded()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn revoking_a_token_cuts_off_the_output_of_a_command() {
+    const OUTPUT: &str = "{\"stdout\":\"ok\\n\"}\n";
+    let place = Place::new().await;
+    let (personal, id) = place.personal().await;
+    let mut stream = TcpStream::connect(place.address).await.expect("connected");
+    let wish = json!({ "argv": ["endless"] }).to_string();
+    let request = format!(
+        "POST /api/v1/sessions/s/exec HTTP/1.1\r\nhost: 127.0.0.1:8787\r\nauthorization: Bearer {personal}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{wish}",
+        wish.len()
+    );
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    assert!(head(&mut stream).await.starts_with("HTTP/1.1 200"));
+    let mut chunk = vec![0; "12\r\n".len() + OUTPUT.len() + "\r\n".len()];
+    stream.read_exact(&mut chunk).await.expect("output");
+    assert_eq!(String::from_utf8_lossy(&chunk), format!("{:x}\r\n{OUTPUT}\r\n", OUTPUT.len()));
+    let revoke = call("DELETE", &format!("/api/v1/tokens/{id}")).token(&place.token);
+    place.world.send(revoke).await.expect(204);
+    // Without the chunk that ends a whole answer.
+    ends(stream).await;
+    let line = place.detached(&place.token).await;
+    let detail = &line["detail"];
+    assert_eq!((&detail["purpose"], &detail["end"]), (&json!("exec"), &json!("revoked")), "{line}");
+    assert_eq!(detail["bytes_out"], OUTPUT.len(), "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_end_of_the_machine_is_the_end_of_its_connections() {
     let place = Place::new().await;
     let stream = place.inside(&place.token).await;

@@ -231,7 +231,8 @@ impl ControlPlane {
         }
     }
 
-    /// Runs a command in a session; the body is JSON lines of [`burstflare_ports::wire::ExecOutput`].
+    /// Runs a command in a session; the body is JSON lines of [`burstflare_ports::wire::ExecOutput`]. It breaks off, and the
+    /// command ends with that unless it is detached, when the caller loses the right to be there.
     ///
     /// # Errors
     /// `not_running`, `Forbidden`, malformed input.
@@ -251,9 +252,10 @@ impl ControlPlane {
             json!({ "program": request.argv.first(), "epoch": session.epoch }),
         ));
         self.commit(change).await.map_err(refusal)?;
+        let stay = self.stay(caller, &session, word(TicketPurpose::Exec)).await?;
         let target = self.target(&session)?;
         match self.agent_exec(&target, request).await {
-            Ok(response) => Ok(response),
+            Ok(response) => Ok(response.map(|body| self.while_allowed(stay, body))),
             // An agent of version 1 refuses fields that it does not know.
             Err(error) if error.kind() == ErrorKind::Invalid && request.needs_streams() => {
                 let older = error.to_string().contains("unknown field");

@@ -4,10 +4,15 @@
 use std::future::poll_fn;
 use std::pin::pin;
 
+use burstflare_ports::error::{ErrorKind, PortError};
 use burstflare_ports::record::{Actor, AuditEntry, Origin, Session, SessionState, TokenKind};
 use burstflare_ports::store::{ChangeSet, Family};
+use burstflare_ports::stream::Body;
 use burstflare_ports::time::Timestamp;
+use bytes::Bytes;
+use futures_util::StreamExt;
 use futures_util::future::{Either, select};
+use futures_util::stream::unfold;
 use serde_json::json;
 
 use super::caller::relation_to;
@@ -159,6 +164,31 @@ impl ControlPlane {
                 return end;
             }
         }
+    }
+
+    /// A body that breaks off when the right to be there ends, which is then recorded. Its source is dropped with it.
+    pub(super) fn while_allowed(&self, stay: Stay, body: Body) -> Body {
+        let start = (self.clone(), stay, body.into_stream(), 0);
+        Body::Stream(Box::pin(unfold(Some(start), |going| async move {
+            let (plane, stay, mut flow, sent) = going?;
+            let next = match select(pin!(plane.stay_over(&stay)), flow.next()).await {
+                Either::Left((end, _)) => Err(end),
+                Either::Right((chunk, _)) => Ok(chunk?),
+            };
+            match next {
+                Ok(chunk) => {
+                    let length = chunk.as_ref().map_or(0, Bytes::len);
+                    let sent = u64::try_from(length).map_or(sent, |length| sent + length);
+                    Some((chunk, Some((plane, stay, flow, sent))))
+                }
+                Err(end) => {
+                    drop(flow);
+                    plane.leave(stay, 0, sent, end).await;
+                    let why = format!("the right to be in the session ended: {}", end.name());
+                    Some((Err(PortError::new(ErrorKind::Denied, "session.exec", why)), None))
+                }
+            }
+        })))
     }
 
     /// Records the end of a stay in a machine: bytes both ways, how long, and why. At best: what cannot be recorded is
