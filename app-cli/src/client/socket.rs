@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::{SplitSink, SplitStream};
 use http::{HeaderValue, header};
+use tokio::io::BufReader;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
@@ -19,12 +20,18 @@ use crate::exit::Failure;
 /// How long the other end may take to answer the handshake.
 const HANDSHAKE: Duration = Duration::from_secs(20);
 
+/// What one read of the connection takes at most.
+const READ: usize = 256 << 10;
+/// What the library takes of that at a time: it fills as much with zeros before each of its reads, so that with large
+/// ones a keystroke's cost would be that of a page of memory many times over.
+const PART: usize = 8 << 10;
+
 /// Both halves of an open WebSocket.
 pub struct Socket {
     /// To the server.
-    pub sink: SplitSink<WebSocketStream<Box<dyn Wire>>, Message>,
+    pub sink: SplitSink<WebSocketStream<BufReader<Box<dyn Wire>>>, Message>,
     /// From the server.
-    pub stream: SplitStream<WebSocketStream<Box<dyn Wire>>>,
+    pub stream: SplitStream<WebSocketStream<BufReader<Box<dyn Wire>>>>,
 }
 
 /// Opens a WebSocket at a path that carries its single-use ticket; no other credentials are sent.
@@ -55,7 +62,7 @@ async fn open(
     subprotocol: Option<&'static str>,
 ) -> Result<Option<Socket>, Failure> {
     let origin = client.origin();
-    let wire = connect(origin).await?;
+    let wire = BufReader::with_capacity(READ, connect(origin).await?);
     let scheme = if origin.is_secure() { "wss" } else { "ws" };
     let failed = |error: &dyn std::fmt::Display| unreachable(origin, &error.to_string());
     let mut request = format!("{scheme}://{}{path_and_query}", origin.authority())
@@ -67,7 +74,7 @@ async fn open(
         request.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, value);
     }
     let config = WebSocketConfig::default()
-        .read_buffer_size(256 << 10)
+        .read_buffer_size(PART)
         // Every message is flushed by who sends it; the bound is what a slow server may leave with us.
         .write_buffer_size(128 << 10)
         .max_write_buffer_size(8 << 20)

@@ -11,6 +11,8 @@ use tokio::io::unix::AsyncFd;
 
 /// What one read of a terminal takes at most; the kernel hands out about 4 KiB at a time.
 const BATCH: usize = 32 << 10;
+/// Room for keystrokes and their answers; who has more to say gets the whole of [`BATCH`].
+const KEYS: usize = 512;
 
 /// Our end of a terminal.
 pub(crate) struct Master(AsyncFd<OwnedFd>);
@@ -49,20 +51,25 @@ impl Master {
     /// Takes what is there, waiting for the first byte only: a flood comes in large pieces, a keystroke at once.
     /// `None` when nobody holds the other end any more.
     pub(crate) async fn read(&self) -> Option<BytesMut> {
-        let mut batch = BytesMut::zeroed(BATCH);
+        let mut batch = BytesMut::zeroed(KEYS);
         loop {
             let mut ready = self.0.readable().await.ok()?;
             let mut filled = 0;
-            while let Some(room) = batch.get_mut(filled..).filter(|room| !room.is_empty()) {
+            loop {
+                if filled == batch.len() && filled < BATCH {
+                    batch.resize(BATCH, 0);
+                }
+                let Some(room) = batch.get_mut(filled..).filter(|room| !room.is_empty()) else { break };
                 match rustix::io::read(self.0.get_ref().as_fd(), room) {
                     Ok(length) if length > 0 => filled += length,
                     Err(Errno::INTR) => {}
-                    // What came before the end is delivered first; the next read meets the end again.
-                    _ if filled > 0 => break,
+                    // Said here, it is not asked for again before there is more.
                     Err(Errno::AGAIN) => {
                         ready.clear_ready();
                         break;
                     }
+                    // What came before the end is delivered first; the next read meets the end again.
+                    _ if filled > 0 => break,
                     // EIO is how Linux says that the last holder has closed.
                     _ => return None,
                 }

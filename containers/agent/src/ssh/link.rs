@@ -17,13 +17,9 @@ use bytes::{Buf, Bytes, BytesMut};
 use futures_util::{Sink, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::server::Connection;
-
-/// A socket of one connection.
-pub(super) type Socket = WebSocketStream<Connection>;
+use super::stream::Socket;
 
 /// How long a stream is kept without a socket.
 pub(super) const GRACE: Duration = Duration::from_secs(300);

@@ -14,7 +14,8 @@ use russh::keys::PublicKey;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_tungstenite::tungstenite::Message;
 
-use super::link::{GRACE, Link, Socket};
+use super::link::{GRACE, Link};
+use super::stream::Socket;
 
 /// For a client's first message.
 const HELLO: Duration = Duration::from_secs(20);

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use futures_util::{Sink, Stream};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -15,26 +15,33 @@ use crate::server::Connection;
 
 /// Longest message in, and longest one that we make.
 const MESSAGE: usize = 1 << 20;
+/// What one read of the connection takes at most, and how much waits for a write.
 const BUFFER: usize = 64 << 10;
+/// What the library takes of that at a time: it fills as much with zeros before each of its reads, also for a keystroke.
+const PART: usize = 4 << 10;
+
+/// A WebSocket that carries SSH.
+pub(super) type Socket = WebSocketStream<BufReader<Connection>>;
 
 /// The WebSocket; `rest` is what was read of it before the upgrade.
-pub(super) async fn open(connection: Connection, rest: &[u8]) -> WebSocketStream<Connection> {
-    let mut config = WebSocketConfig::default().read_buffer_size(BUFFER).write_buffer_size(BUFFER);
+pub(super) async fn open(connection: Connection, rest: &[u8]) -> Socket {
+    let mut config = WebSocketConfig::default().read_buffer_size(PART).write_buffer_size(BUFFER);
     config.max_message_size = Some(MESSAGE);
     config.max_frame_size = Some(MESSAGE);
     config.max_write_buffer_size = 4 * MESSAGE;
+    let connection = BufReader::with_capacity(BUFFER, connection);
     WebSocketStream::from_partially_read(connection, rest.to_vec(), Role::Server, Some(config)).await
 }
 
 /// Its binary messages as a stream of bytes.
 pub(super) struct WebSocketBytes {
-    socket: WebSocketStream<Connection>,
+    socket: Socket,
     current: Bytes,
 }
 
 impl WebSocketBytes {
     /// From now on.
-    pub(super) fn new(socket: WebSocketStream<Connection>) -> Self {
+    pub(super) fn new(socket: Socket) -> Self {
         Self { socket, current: Bytes::new() }
     }
 }

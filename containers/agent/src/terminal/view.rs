@@ -30,7 +30,8 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 const WRITE: Duration = Duration::from_secs(60);
 /// How long taking typed bytes is told of later, to go along with their echo.
 const TYPED: Duration = Duration::from_millis(50);
-const BUFFER: usize = 16 << 10;
+/// People type little, and the library fills as much with zeros before each of its reads.
+const BUFFER: usize = 4 << 10;
 
 type Sink = SplitSink<WebSocketStream<Connection>, Message>;
 type Source = SplitStream<WebSocketStream<Connection>>;
