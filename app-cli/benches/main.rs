@@ -19,6 +19,7 @@ mod client;
 mod idle;
 mod load;
 mod memory;
+mod relay;
 mod server;
 mod ssh;
 mod stats;
@@ -44,6 +45,9 @@ fn main() {
     burstflare_agent::main_if_reexecuted();
     if bare::is_asked_for() {
         return bare::run();
+    }
+    if relay::is_asked_for() {
+        return relay::run();
     }
     if std::env::args().any(|word| word == "--list" || word == "--test") {
         return;

@@ -5,15 +5,17 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::client::Client;
 use crate::memory;
+use crate::relay;
 use crate::server::{Server, wait};
 use crate::stats::Times;
 
 const DOWNLOAD_MB: u64 = 256;
+const SSHD: &str = "/usr/sbin/sshd";
 
 /// Measures connect, echo and download.
 pub(crate) fn run(server: &Server, client: &mut Client, template: &str, folder: &Path) {
@@ -31,7 +33,7 @@ pub(crate) fn run(server: &Server, client: &mut Client, template: &str, folder: 
     assert!(theirs.ssh(&[&format!("cd '{}' && {make}", folder.display())]).status().unwrap().success());
 
     connects(&ours, &theirs, count);
-    echoes(&ours, &theirs);
+    echoes(&ours, &theirs, &sshd.behind_relays());
     let data = folder.join("data");
     let processes: Vec<u32> = memory::agent_pids(&data).into_iter().chain([server.pid()]).collect();
     downloads(&ours, &theirs, folder, &processes);
@@ -55,34 +57,58 @@ fn connects(ours: &Host, theirs: &Host, count: u64) {
     println!("  ssh to sshd                 {}", Times::of(times.1.into_iter()));
 }
 
-fn echoes(ours: &Host, theirs: &Host) {
-    println!("\nssh: keystroke echo by a terminal median        p99     (1,000 each)");
-    for (name, host, aim) in [("ssh NAME.flare", ours, "   (aim: no slower)"), ("ssh to sshd   ", theirs, "")]
-    {
+/// A terminal that echoes what is typed.
+struct Terminal {
+    ssh: Child,
+    input: ChildStdin,
+    output: ChildStdout,
+}
+
+impl Terminal {
+    fn open(host: &Host) -> Self {
         // The terminal's own echo, byte by byte.
         let mut ssh = host.ssh(&["-tt", "stty raw echo; printf ready; exec sleep 3600"]);
         let mut ssh = ssh.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let (mut input, mut output) = (ssh.stdin.take().unwrap(), ssh.stdout.take().unwrap());
+        let (input, mut output) = (ssh.stdin.take().unwrap(), ssh.stdout.take().unwrap());
         let mut seen = Vec::new();
         while !seen.ends_with(b"ready") {
             let mut byte = [0];
             output.read_exact(&mut byte).unwrap();
             seen.push(byte[0]);
         }
-        let mut echo = || {
-            let begun = Instant::now();
-            input.write_all(b"x").unwrap();
-            let mut byte = [0];
-            output.read_exact(&mut byte).unwrap();
-            begun.elapsed()
-        };
-        for _ in 0..100 {
-            echo();
-        }
-        println!("  {name}              {}{aim}", Times::of((0..1000).map(|_| echo())));
-        ssh.kill().unwrap();
-        ssh.wait().unwrap();
+        Self { ssh, input, output }
     }
+
+    fn echo(&mut self) -> Duration {
+        let begun = Instant::now();
+        self.input.write_all(b"x").unwrap();
+        self.output.read_exact(&mut [0]).unwrap();
+        begun.elapsed()
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.ssh.kill();
+        let _ = self.ssh.wait();
+    }
+}
+
+fn echoes(ours: &Host, theirs: &Host, behind: &Host) {
+    let mut terminals = [ours, theirs, behind].map(Terminal::open);
+    let mut times = [const { Vec::new() }; 3];
+    // By turns, a hundred keys each; the first ones are not counted.
+    for turn in 0..11 {
+        for (terminal, times) in terminals.iter_mut().zip(&mut times) {
+            let taken = (0..100).map(|_| terminal.echo());
+            times.extend(taken.filter(|_| turn > 0));
+        }
+    }
+    let [ours, theirs, behind] = times.map(|times| Times::of(times.into_iter()));
+    println!("\nssh: keystroke echo by a terminal median        p99     (1,000 each, by turns)");
+    println!("  ssh NAME.flare              {ours}   (aim: no slower)");
+    println!("  ssh to sshd                 {theirs}");
+    println!("  sshd behind two bare relays {behind}   (as many processes as ours)");
 }
 
 fn downloads(ours: &Host, theirs: &Host, folder: &Path, processes: &[u32]) {
@@ -180,7 +206,7 @@ struct Sshd {
 
 impl Sshd {
     fn start(folder: &Path) -> Option<Self> {
-        let program = Path::new("/usr/sbin/sshd");
+        let program = Path::new(SSHD);
         if !program.exists() {
             return None;
         }
@@ -239,6 +265,16 @@ impl Sshd {
 
     fn host(&self) -> Host {
         Host { config: self.config.clone(), name: "sshd", env: Vec::new() }
+    }
+
+    /// Reached through two processes that pass bytes on.
+    fn behind_relays(&self) -> Host {
+        let port = relay::serve(SSHD, &self.config.with_file_name("sshd_config"));
+        let config = self.config.with_file_name("ssh_config.behind");
+        let exe = std::env::current_exe().unwrap();
+        let options = format!("  ProxyCommand '{}'\n", exe.display());
+        fs::write(&config, fs::read_to_string(&self.config).unwrap() + &options).unwrap();
+        Host { config, name: "sshd", env: vec![(relay::PORT, port.to_string())] }
     }
 }
 
