@@ -154,8 +154,10 @@ fn a_proxy_ends_with_a_session_whose_last_words_nobody_reads() {
     let server = running(&place);
     let mut proxy = Proxy::reached(&place, &server);
     proxy.output = None;
-    // To a name the session answers with its proposal.
-    proxy.input.as_mut().expect("a pipe").write_all(b"SSH-2.0-nobody\r\n").expect("written");
+    // To a name the session answers with its proposal; after the rest it gives the connection up.
+    let mut said = b"SSH-2.0-nobody\r\n".to_vec();
+    said.extend([0xff; 256]);
+    proxy.input.as_mut().expect("a pipe").write_all(&said).expect("written");
     proxy.ends_with(0);
 }
 
