@@ -31,6 +31,7 @@ mod session_fork;
 mod snapshot;
 mod snapshot_auto;
 mod snapshot_diff;
+mod snapshot_end;
 mod snapshot_pack;
 mod snapshot_restore;
 mod snapshot_sweep;

@@ -11,25 +11,24 @@ use burstflare_ports::error::{ErrorKind, PortError, PortResult, Retry};
 use burstflare_ports::id::Id;
 use burstflare_ports::machine::AgentTarget;
 use burstflare_ports::record::{
-    Effect, Failure, PackState, Session, SharedPacks, Snapshot, SnapshotKind, SnapshotState,
+    Effect, PackState, Session, SharedPacks, Snapshot, SnapshotKind, SnapshotState,
 };
-use burstflare_ports::store::{ChangeSet, CommitError, Counter, Family, Guard, Key, PAGE_LIMIT, Put, Unique};
+use burstflare_ports::store::{ChangeSet, CommitError, Family, Guard, Key, PAGE_LIMIT, Put, Unique};
 use burstflare_ports::stream::Body;
 use burstflare_ports::wire::Ready;
 use burstflare_ports::wire::snapshot::{CAPABILITY, FORMAT as PACKED};
 use burstflare_ports::wire::tree::{FORMAT, Summary};
 use futures_util::future::{Either, select};
 use futures_util::pin_mut;
-use serde_json::json;
 
 use super::snapshot::event;
 use super::{ControlPlane, failure, into_port};
 use crate::domain::plan::Plan;
 use crate::domain::snapshot as rules;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
-/// Snapshots that one commit lets go; what is left goes with the next, or by its age.
-const RETIRED: usize = 8;
+/// The newest packs of an attempt, among which those are that it was storing: one at a time.
+const NEWEST: usize = 8;
 
 /// Whether anybody may still be writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -215,7 +214,7 @@ impl ControlPlane {
     /// there are any, which nothing names then.
     async fn forget_storing(&self, before: &Snapshot, change: &mut ChangeSet) -> PortResult<bool> {
         // An attempt stores one pack at a time, and the newest last.
-        let page = self.store().packs_of(before.workspace, before.id, None, RETIRED).await?;
+        let page = self.store().packs_of(before.workspace, before.id, None, NEWEST).await?;
         for pack in page.items.iter().filter(|pack| pack.state == PackState::Storing) {
             change.deletes.push(Key::SnapshotPack(before.id, pack.id));
         }
@@ -271,163 +270,6 @@ impl ControlPlane {
             Either::Left((outcome, _)) => outcome,
             Either::Right(_) => {
                 Err(PortError::new(ErrorKind::Timeout, "snapshot.take", "it took longer than it may"))
-            }
-        }
-    }
-
-    /// Completes a snapshot and makes it the one that the session's files go back to, in one commit with the end of older
-    /// ones: at no moment does a session name a snapshot that is gone, nor one with a pack that may go.
-    async fn complete(
-        &self,
-        attempt: &Attempt,
-        stored: &Stored,
-        (began, mode): (burstflare_ports::time::Timestamp, Mode),
-        plan: &Plan,
-    ) -> Result<()> {
-        self.commit_decided(|| async move {
-            let now = self.now();
-            let record = &attempt.record;
-            let session = self.store().session(record.workspace, record.session).await?;
-            let session = session.ok_or_else(|| Error::not_found("session"))?;
-            let mut complete = Snapshot {
-                state: SnapshotState::Complete,
-                format: stored.summary.format,
-                digest: stored.summary.digest.clone(),
-                files: stored.summary.files,
-                bytes: stored.summary.bytes,
-                stored: stored.bytes,
-                packed: stored.packed,
-                verified_at: Some(now),
-                revision: record.revision + 1,
-                ..record.clone()
-            };
-            complete.due_at = plan.retention.ends(&complete, now);
-            let mut change = attempt.change();
-            change.guards.push(Guard::Revision(Key::Session(session.id), session.revision));
-            if complete.format == PACKED {
-                change.guards.push(Guard::Packed { snapshot: record.id, packs: stored.packs });
-            }
-            change.events.push(event("completed", &complete, now));
-            change.audit.push(self.system_audit(
-                record.workspace,
-                "snapshot.completed",
-                record.id,
-                json!({ "session": session.id, "kind": record.kind, "digest": complete.digest }),
-            ));
-            change.puts.push(Put::Snapshot(complete.clone()));
-            let next = Session {
-                snapshot: Some(record.id),
-                saved_at: Some(began),
-                // Nobody writes to a quiet machine any more: even if its end is not seen, all of it is saved.
-                unsaved: session.unsaved && mode == Mode::Live,
-                revision: session.revision + 1,
-                ..session
-            };
-            self.retire(&next, complete, plan, &mut change).await?;
-            change.outbox.push((Effect::SweepPacks { lineage: next.lineage }, now));
-            change.puts.push(Put::Session(next));
-            Ok((Some(change), ()))
-        })
-        .await
-    }
-
-    /// Adds to the commit that completes a snapshot what may go by it.
-    async fn retire(
-        &self,
-        session: &Session,
-        newest: Snapshot,
-        plan: &Plan,
-        change: &mut ChangeSet,
-    ) -> Result<()> {
-        let page = self.store().snapshots(session.workspace, session.id, None, PAGE_LIMIT).await?;
-        let mut all: Vec<_> = page.items.into_iter().filter(|old| old.id != newest.id).collect();
-        all.push(newest);
-        let goes = rules::to_retire(session, &all, &plan.retention, self.now());
-        for old in all.iter().filter(|old| goes.contains(&old.id)).take(RETIRED) {
-            self.let_go(old, change);
-        }
-        Ok(())
-    }
-
-    /// Forgets an attempt that found nothing new.
-    async fn discard(&self, attempt: &Attempt, began: burstflare_ports::time::Timestamp) -> Result<()> {
-        self.commit_decided(|| async move {
-            let record = &attempt.record;
-            let session = self.store().session(record.workspace, record.session).await?;
-            let session = session.ok_or_else(|| Error::not_found("session"))?;
-            let mut change = ChangeSet::new(Family::Workspace(record.workspace));
-            change.guards.push(Guard::Revision(Key::Session(session.id), session.revision));
-            self.let_go(record, &mut change);
-            // Attempts before this one may have stored what has gone again since.
-            if record.revision > 1 {
-                change.outbox.push((Effect::SweepPacks { lineage: session.lineage }, self.now()));
-            }
-            change.puts.push(Put::Session(Session {
-                saved_at: Some(began),
-                revision: session.revision + 1,
-                ..session
-            }));
-            Ok((Some(change), ()))
-        })
-        .await
-    }
-
-    /// Ends a pending snapshot that will not be complete. Its packs are no longer named; its blob goes after `delay`.
-    pub(super) async fn fail_snapshot(
-        &self,
-        pending: &Snapshot,
-        why: Failure,
-        delay: Duration,
-    ) -> PortResult<()> {
-        let now = self.now();
-        let failed = Snapshot {
-            state: SnapshotState::Failed,
-            due_at: Some(now.after(rules::KEEP_FAILED)),
-            failure: Some(why),
-            revision: pending.revision + 1,
-            ..pending.clone()
-        };
-        let mut change = ChangeSet::new(Family::Workspace(failed.workspace));
-        change.guards.push(Guard::Revision(Key::Snapshot(failed.id), pending.revision));
-        if failed.kind == SnapshotKind::Manual {
-            change
-                .bumps
-                .push(burstflare_ports::store::Bump { counter: Counter::Snapshots(failed.session), by: -1 });
-        }
-        change.events.push(event("failed", &failed, now));
-        change.audit.push(self.system_audit(
-            failed.workspace,
-            "snapshot.failed",
-            failed.id,
-            json!({ "session": failed.session, "failure": failed.failure }),
-        ));
-        change.outbox.push((Effect::DropSnapshot { blob: failed.blob.clone() }, now.after(delay)));
-        change.puts.push(Put::Snapshot(failed.clone()));
-        self.commit(change).await.map_err(unexpected)?;
-        self.forget_packs(&failed).await
-    }
-
-    /// A failed snapshot names nothing any more.
-    pub(super) async fn forget_packs(&self, failed: &Snapshot) -> PortResult<()> {
-        let Some(session) = self.store().session(failed.workspace, failed.session).await? else {
-            return Ok(());
-        };
-        loop {
-            let page = self.store().packs_of(failed.workspace, failed.id, None, PAGE_LIMIT).await?;
-            let mut change = ChangeSet::new(Family::Workspace(failed.workspace));
-            change.guards.push(Guard::Revision(Key::Snapshot(failed.id), failed.revision));
-            change.deletes.extend(page.items.iter().map(|pack| Key::SnapshotPack(failed.id, pack.id)));
-            if !page.more {
-                change.outbox.push((Effect::SweepPacks { lineage: session.lineage }, self.now()));
-            }
-            if page.items.is_empty() {
-                return Ok(());
-            }
-            match self.commit(change).await {
-                Ok(()) if page.more => {}
-                // Somebody removed the whole record meanwhile.
-                Ok(()) | Err(CommitError::Refused(_)) => return Ok(()),
-                Err(CommitError::Failed(error)) => return Err(error),
             }
         }
     }

@@ -89,8 +89,8 @@ impl World {
                 self.faults.count("restore that waits for a start");
                 continue;
             }
-            let told = told.get(&snapshot.to_string()).into_iter().flatten();
-            let end = told.filter(|(seq, kind)| *seq > after && kind.ends_with("restored")).next_back();
+            let mut told = told.get(&snapshot.to_string()).into_iter().flatten();
+            let end = told.rfind(|(seq, kind)| *seq > after && kind.ends_with("restored"));
             match end {
                 Some((_, kind)) => self.faults.count(kind),
                 None => wrong.push(format!("{} was to be restored on {}, and was not", snapshot, session.id)),
