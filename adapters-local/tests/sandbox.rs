@@ -12,6 +12,10 @@
 mod confinement;
 #[path = "sandbox/egress.rs"]
 mod egress;
+#[path = "store/fault.rs"]
+mod fault;
+#[path = "sandbox/faults.rs"]
+mod faults;
 #[path = "sandbox/layers.rs"]
 mod layers;
 #[path = "sandbox/life.rs"]
@@ -42,9 +46,15 @@ fn main() -> ExitCode {
         Some("--serve") => return life::serve_until_killed(&words[2..]),
         _ => {}
     }
-    let all: Vec<(&'static str, Body)> =
-        [confinement::trials(), life::trials(), limits::trials(), layers::trials(), egress::trials()]
-            .concat();
+    let all: Vec<(&'static str, Body)> = [
+        confinement::trials(),
+        faults::trials(),
+        life::trials(),
+        limits::trials(),
+        layers::trials(),
+        egress::trials(),
+    ]
+    .concat();
     let root = world::is_root();
     let mut trials = Vec::new();
     for (name, body) in all {

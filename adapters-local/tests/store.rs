@@ -7,6 +7,8 @@ mod actors;
 mod blobs;
 #[path = "store/crash.rs"]
 mod crash;
+#[path = "store/fault.rs"]
+mod fault;
 #[path = "store/hints.rs"]
 mod hints;
 #[path = "store/kill.rs"]
@@ -17,6 +19,8 @@ mod model;
 mod plans;
 #[path = "store/queue.rs"]
 mod queue;
+#[path = "store/queue_faults.rs"]
+mod queue_faults;
 #[path = "store/rates.rs"]
 mod rates;
 #[path = "store/schema.rs"]
