@@ -123,13 +123,18 @@ impl Client {
                 if alone {
                     note.wish = Wish::Run;
                 }
-                if last {
+                // Of several at once nobody knows which was heard last.
+                if last && alone {
                     note.restoring = Some(RestoreNote { snapshot: snapshot.id, after });
+                }
+                if last {
                     note.files = tree;
                     // Where what the machine holds cannot be saved any more, its files stay as they are.
                     if asked.state == SessionState::Stopping {
                         note.files.retain(|path, text| kept.get(path) == Some(text));
                     }
+                } else {
+                    note.files.clear();
                 }
             }
             // Refused: nothing has happened.
