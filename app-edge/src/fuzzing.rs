@@ -50,6 +50,12 @@ pub fn request(host: &[u8], origin: &[u8], query: &[u8]) {
     }
 }
 
+/// The path that a call of the files API names in its query.
+#[must_use]
+pub fn file_path(query: &[u8]) -> Option<String> {
+    Query::probe(std::str::from_utf8(query).ok()?).ok()?.text("path").ok()?
+}
+
 /// A cursor of one list.
 ///
 /// # Panics

@@ -43,6 +43,9 @@ mod watch;
 pub use config::{
     AgentCommand, EgressConfig, Fallback, HostUsers, NetworkMode, SandboxConfig, UpstreamProxy,
 };
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub use egress::fuzzing;
 pub use egress::{Cidr, InvalidCidr};
 pub use probe::{Check, CheckState};
 pub use runtime::SandboxRuntime;

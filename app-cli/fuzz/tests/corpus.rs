@@ -55,4 +55,4 @@ macro_rules! targets {
     };
 }
 
-targets! { bundle tar manifest frame message path text ssh_key request cursor sftp tree snapshot }
+targets! { bundle tar manifest frame message path text ssh_key request cursor sftp tree snapshot resume egress file_query }

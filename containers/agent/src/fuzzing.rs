@@ -1,12 +1,13 @@
 //! Parsers of this crate, for the fuzz targets. What they unpack goes into a folder of its own, which is the process's
 //! working folder meanwhile: so the roots have the same names in every run.
 
+use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use bytes::BytesMut;
 
-use crate::{bundle, sftp, tree};
+use crate::{bundle, files, sftp, tree};
 
 static TURN: Mutex<()> = Mutex::new(());
 
@@ -71,6 +72,36 @@ pub fn captured() -> Vec<u8> {
         assert!(captured.is_ok(), "{captured:?}");
         archive
     })
+}
+
+/// Finds what a call of the files API names, among links that lead out and around.
+///
+/// # Panics
+/// Where that is outside the roots, or has two texts.
+pub fn file(query: &[u8]) {
+    in_a_room(|roots| {
+        let here = std::env::current_dir().unwrap_or_default();
+        let roots: Vec<String> =
+            roots.iter().map(|root| here.join(root).to_string_lossy().into_owned()).collect();
+        let root = Path::new(&roots[0]);
+        let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, root.join(name));
+        let made = std::fs::create_dir(root.join("src"))
+            .and_then(|()| std::fs::write(root.join("src/main.rs"), "fn main() {}\n"))
+            .and_then(|()| link("src", "in"))
+            .and_then(|()| link("../..", "up"))
+            .and_then(|()| link("/etc", "out"))
+            .and_then(|()| link("round", "round"))
+            .and_then(|()| link("/proc/self/root", "src/all"));
+        assert!(made.is_ok(), "{made:?}");
+        let Some(touched) = files::touch(query, &roots) else { return };
+        let (text, again) = touched.texts;
+        assert_eq!(again.as_ref(), Some(&text), "one text for each place");
+        for handle in touched.handles {
+            let leads =
+                std::fs::read_link(format!("/proc/self/fd/{}", handle.as_raw_fd())).unwrap_or_default();
+            assert!(roots.iter().any(|root| leads.starts_with(root)), "it leads to {}", leads.display());
+        }
+    });
 }
 
 /// Reads packets of SFTP, and does nothing of what they ask.

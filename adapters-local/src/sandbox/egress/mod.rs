@@ -1,5 +1,7 @@
 //! The way out of a machine: an HTTP proxy of the server, one socket per machine.
 
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod policy;
 mod proxy;
 

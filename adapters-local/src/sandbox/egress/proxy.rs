@@ -5,7 +5,7 @@
 //! it is asked for the name, once nothing here speaks against it.
 
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -106,7 +106,7 @@ async fn serve_one(stream: UnixStream, egress: &Arc<Egress>, place: Place) {
 
 /// Why a request goes nowhere.
 #[derive(Debug)]
-struct Refused(StatusCode, String);
+pub(super) struct Refused(StatusCode, String);
 
 impl Refused {
     fn into_answer(self) -> Answer {
@@ -125,9 +125,9 @@ impl Refused {
 }
 
 async fn answer(egress: &Egress, request: Request<Incoming>, place: Arc<Place>) -> Result<Answer, Refused> {
-    if request.method() == Method::CONNECT {
-        let target = Target::of(request.uri().authority(), None)?;
-        let mut server = egress.tunnel(&target).await?;
+    let wanted = Wanted::of(request.method(), request.uri())?;
+    if let Wanted::Tunnel(target) = &wanted {
+        let mut server = egress.tunnel(target).await?;
         tokio::spawn(async move {
             if let Ok(client) = hyper::upgrade::on(request).await {
                 // Either side's end is passed on; errors end the tunnel.
@@ -137,32 +137,59 @@ async fn answer(egress: &Egress, request: Request<Incoming>, place: Arc<Place>) 
         });
         return Ok(Response::new(Either::Left(Full::new(Bytes::new()))));
     }
-    if request.uri().scheme() != Some(&Scheme::HTTP) {
-        return Err(Refused::bad("ask for http://HOST/…, or CONNECT HOST:PORT"));
-    }
-    let target = Target::of(request.uri().authority(), Some(80))?;
+    let Wanted::Forward(target) = wanted else { return Err(Refused::bad(UNUSUAL)) };
     egress.forward(&target, request).await
 }
 
-/// Where a request wants to go.
+/// What a name or an IPv4 address is written with: what other proxies and resolvers make of anything else nobody knows.
+const fn is_of_names(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')
+}
+
+const UNUSUAL: &str = "ask for http://HOST/…, or CONNECT HOST:PORT";
+
+/// What a request asks for.
 #[derive(Debug)]
-struct Target {
-    host: String,
-    port: u16,
+pub(super) enum Wanted {
+    /// A connection.
+    Tunnel(Target),
+    /// To be carried to its server.
+    Forward(Target),
+}
+
+impl Wanted {
+    pub(super) fn of(method: &Method, uri: &Uri) -> Result<Self, Refused> {
+        if method == Method::CONNECT {
+            return Target::of(uri.authority(), None).map(Self::Tunnel);
+        }
+        if uri.scheme() != Some(&Scheme::HTTP) {
+            return Err(Refused::bad(UNUSUAL));
+        }
+        Target::of(uri.authority(), Some(80)).map(Self::Forward)
+    }
+}
+
+/// Where a request wants to go.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) host: String,
+    pub(super) port: u16,
 }
 
 impl Target {
-    fn of(authority: Option<&Authority>, default_port: Option<u16>) -> Result<Self, Refused> {
+    pub(super) fn of(authority: Option<&Authority>, default_port: Option<u16>) -> Result<Self, Refused> {
         let authority = authority.ok_or_else(|| Refused::bad("no host to connect to"))?;
         if authority.as_str().contains('@') {
             return Err(Refused::bad("no user names in addresses, please"));
         }
         let port = authority.port_u16().or(default_port).filter(|port| *port != 0);
         let port = port.ok_or_else(|| Refused::bad("no port to connect to"))?;
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        if host.is_empty() || host.len() > 253 {
-            return Err(Refused::bad("no host to connect to"));
-        }
+        let host = match authority.host().strip_prefix('[') {
+            Some(rest) => rest.strip_suffix(']').filter(|inner| inner.parse::<Ipv6Addr>().is_ok()),
+            None => Some(authority.host()).filter(|name| name.bytes().all(is_of_names)),
+        };
+        let host = host.filter(|host| (1..=253).contains(&host.len()));
+        let host = host.ok_or_else(|| Refused::bad("no host to connect to"))?.to_owned();
         Ok(Self { host, port })
     }
 
@@ -174,7 +201,7 @@ impl Target {
         Refused(StatusCode::FORBIDDEN, text)
     }
 
-    fn authority(&self) -> String {
+    pub(super) fn authority(&self) -> String {
         let Self { host, port } = self;
         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
     }
@@ -347,12 +374,17 @@ async fn connect_status(stream: &mut TcpStream) -> Option<u16> {
         }
         head.push(stream.read_u8().await.ok()?);
     }
-    let text = std::str::from_utf8(&head).ok()?;
+    status_of(&head)
+}
+
+/// The status of a reply's head.
+pub(super) fn status_of(head: &[u8]) -> Option<u16> {
+    let text = std::str::from_utf8(head).ok()?;
     text.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()
 }
 
 /// Removes what concerns one connection only (RFC 9110 section 7.6.1).
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
+pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()

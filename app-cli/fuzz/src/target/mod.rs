@@ -3,7 +3,10 @@
 mod agent;
 mod bundle;
 mod edge;
+mod egress;
+mod files;
 mod manifest;
+mod resume;
 mod snapshot;
 mod text;
 mod wire;
@@ -37,6 +40,9 @@ pub const TARGETS: &[Target] = &[
     agent::SFTP,
     agent::TREE,
     snapshot::SNAPSHOT,
+    resume::RESUME,
+    egress::EGRESS,
+    files::FILE_QUERY,
 ];
 
 /// The target of this name.

@@ -133,6 +133,35 @@ impl Query {
     }
 }
 
+/// What a call with this query would touch.
+#[cfg(feature = "fuzzing")]
+pub(crate) struct Touched {
+    /// Its path in the text form, and what that form is read as.
+    pub(crate) texts: (String, Option<String>),
+    /// What is opened.
+    pub(crate) handles: Vec<std::os::fd::OwnedFd>,
+}
+
+/// Reads a query as a call does, and finds what it names. `None` where it is refused.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn touch(query: &[u8], roots: &[String]) -> Option<Touched> {
+    let uri = http::Uri::try_from([b"/v1/files?", query].concat()).ok()?;
+    let request = Request::builder().uri(uri).body(()).ok()?;
+    let path = Query::of(&request).ok()?.path().ok()?;
+    // The roots of this process are elsewhere than those of a machine.
+    let path = match path.strip_prefix("/workspace") {
+        Some(rest) => format!("{}{rest}", roots.first()?),
+        None => path,
+    };
+    let place = place::Place::find(roots, &path).ok()?;
+    let text = place.text();
+    let again = place::Place::find(roots, &text).ok().map(|again| again.text());
+    let mut handles = Vec::new();
+    handles.extend(place.target());
+    handles.extend(place.parent().map(|(folder, _)| folder));
+    Some(Touched { texts: (text, again), handles })
+}
+
 async fn blocking<T: Send + 'static>(
     job: impl FnOnce() -> Result<T, Refused> + Send + 'static,
 ) -> Result<T, Refused> {
