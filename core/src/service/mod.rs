@@ -239,8 +239,10 @@ impl ControlPlane {
 
     /// The one way to write. Afterwards whoever lost the right to be in a machine is cut off, listeners are hinted and the outbox is looked at, beside the request.
     async fn commit(&self, change: ChangeSet) -> std::result::Result<(), CommitError> {
-        self.store().commit(&change).await?;
-        self.seats().after(&change);
+        let under_way = self.seats().under_way(&change);
+        let committed = self.store().commit(&change).await;
+        under_way.ended(committed.is_ok());
+        committed?;
         if let Family::Workspace(workspace) = change.family {
             if !change.events.is_empty()
                 && let Err(error) = self.inner.ports.feed.publish(workspace).await

@@ -219,8 +219,13 @@ impl Seats {
         Ok(Place { seats: Arc::clone(self), number, seat })
     }
 
-    /// Ends what the commit took the right from. To be called after the commit.
-    pub(super) fn after(&self, change: &ChangeSet) {
+    /// To be held while a change is committed.
+    pub(super) fn under_way<'a>(&'a self, change: &'a ChangeSet) -> UnderWay<'a> {
+        UnderWay { seats: self, change: Some(change) }
+    }
+
+    /// Ends what the commit took the right from.
+    fn after(&self, change: &ChangeSet) {
         let taken = self.taken();
         if taken.1.is_empty() {
             return;
@@ -287,6 +292,28 @@ impl Seats {
                 Key::Session(id) => of_session(id, &|seat, _| seat.cut(End::MachineEnded)),
                 _ => {}
             }
+        }
+    }
+}
+
+/// A change that is being committed. Where it is dropped, whoever waited for the outcome is gone, say because a browser was
+/// closed; then what the change takes away ends without being sure of it: who has the right still comes again.
+pub(super) struct UnderWay<'a> {
+    seats: &'a Seats,
+    change: Option<&'a ChangeSet>,
+}
+
+impl UnderWay<'_> {
+    /// The outcome is known.
+    pub(super) fn ended(mut self, committed: bool) {
+        self.change = self.change.filter(|_| committed);
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        if let Some(change) = self.change {
+            self.seats.after(change);
         }
     }
 }

@@ -137,3 +137,17 @@ fn what_is_committed_while_a_right_is_read_is_not_missed() {
     seats.after(&change);
     assert_eq!(over(&place), Some(End::MachineEnded));
 }
+
+#[test]
+fn a_commit_whose_outcome_nobody_waits_for_counts_as_made() {
+    let seats: Arc<Seats> = Arc::default();
+    let change = membership(1, 5, Role::Viewer);
+    let place = sit(&seats, 5, Relation::Own);
+    seats.under_way(&change).ended(false);
+    assert_eq!(over(&place), None, "it was refused");
+    drop(seats.under_way(&change));
+    assert_eq!(over(&place), Some(End::Revoked));
+    let place = sit(&seats, 5, Relation::Own);
+    seats.under_way(&change).ended(true);
+    assert_eq!(over(&place), Some(End::Revoked));
+}
