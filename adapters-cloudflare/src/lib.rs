@@ -1,4 +1,5 @@
-//! BurstFlare's ports on Cloudflare. So far: records on D1, the Worker's clock, randomness and background work.
+//! BurstFlare's ports on Cloudflare. So far: records on D1, machines on Containers, the Worker's clock,
+//! randomness and background work.
 //!
 //! Binding handles are `Send`, only the futures of JavaScript promises are not: each method's body goes through
 //! [`js`], so that the same traits and the same router serve both homes.
@@ -15,6 +16,8 @@ mod d1;
 #[cfg(feature = "runtime")]
 mod js;
 #[cfg(feature = "runtime")]
+mod machine;
+#[cfg(feature = "runtime")]
 mod r2;
 
 #[cfg(feature = "runtime")]
@@ -27,5 +30,7 @@ pub use clock::{WorkerClock, WorkerEntropy};
 pub use d1::{Counted, D1, D1Store};
 #[cfg(feature = "runtime")]
 pub use js::js;
+#[cfg(feature = "runtime")]
+pub use machine::{Internet, MachineHost, Machines};
 #[cfg(feature = "runtime")]
 pub use r2::R2Blobs;

@@ -21,7 +21,6 @@ pub(crate) enum Attached {
 }
 
 /// Connects, with the ticket of the query.
-#[cfg(feature = "native")]
 pub(crate) async fn connect(
     state: &EdgeState,
     session: &str,
@@ -32,21 +31,4 @@ pub(crate) async fn connect(
     let ticket = query.text("ticket")?.map(burstflare_ports::secret::Secret::new);
     query.finish()?;
     crate::tunnel::attached(state, session, what, ticket, request).await
-}
-
-/// This home carries no connections.
-#[cfg(not(feature = "native"))]
-pub(crate) async fn connect(
-    _state: &EdgeState,
-    _session: &str,
-    what: Attached,
-    _query: Query,
-    _request: Request,
-) -> Answer<Response> {
-    Err(crate::problem::Refusal::not_supported(match what {
-        Attached::Ssh => "SSH on this deployment",
-        Attached::Exec => "Streaming to commands on this deployment",
-        Attached::Terminal(_) => "Looking at terminals on this deployment",
-        Attached::Port(_) => "Forwarding ports on this deployment",
-    }))
 }

@@ -39,7 +39,6 @@ mod routes;
 pub mod serve;
 mod state;
 mod table;
-#[cfg(feature = "native")]
 mod tunnel;
 #[cfg(feature = "worker")]
 pub mod worker;

@@ -5,6 +5,8 @@
 //! | --- | --- | --- |
 //! | `DB` | D1 | the records |
 //! | `BLOBS` | R2 | bundles, layers, logs, snapshots |
+//! | `MACHINES` | Durable Object | one for each machine, with its container |
+//! | `FLARE_INTERNET` | variable | `open` or `closed`: whether machines reach the internet; open where it is absent |
 //! | `FLARE_MASTER_KEY` | secret | 32 bytes in base64; seals secrets at rest |
 //! | `FLARE_ORIGIN` | variable | the origin people use |
 //! | `FLARE_PORT` | variable | on this machine: the port that loopback names are reached at |
@@ -12,6 +14,7 @@
 //! | `FLARE_PLAN` | variable | the plan of new workspaces; `standard` where it is absent |
 //! | `FLARE_COUNT` | variable | `1` in tests: answers tell what they asked of the database, in [`COUNTED`] |
 
+use std::cell::OnceCell;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -20,14 +23,19 @@ use axum::http::{HeaderName, HeaderValue, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use burstflare_adapters_cloudflare::{
-    Absent, D1, D1Store, IsolateBackground, R2Blobs, WorkerClock, WorkerEntropy, js,
+    Absent, D1, D1Store, Internet, IsolateBackground, MachineHost, Machines, R2Blobs, WorkerClock,
+    WorkerEntropy, js,
 };
 use burstflare_core::ControlPlane;
 use burstflare_core::domain::plan;
 use burstflare_core::service::{Config, Ports, Registration};
+use burstflare_ports::actor::Actors;
+use burstflare_ports::machine::{AgentLink, MachineRuntime};
 use burstflare_ports::secret::Secret;
 use tower_service::Service as _;
-use worker::{Env, Error, HttpRequest};
+use worker::durable::State;
+use worker::send::SendWrapper;
+use worker::{Env, Error, HttpRequest, Request};
 
 use crate::config::{ClientAddress, EdgeConfig, LoopbackRate, Origin};
 use crate::router;
@@ -47,7 +55,7 @@ async fn answer_it(mut request: HttpRequest, env: Env) -> worker::Result<Respons
     // Made anew for each request, so that what it counts is the request's.
     let database = D1::new(env.d1("DB")?);
     let counted = (variable(&env, "FLARE_COUNT").as_deref() == Some("1")).then(|| database.counted());
-    let plane = ControlPlane::new(ports(database, &env)?, config(&env)?);
+    let plane = ControlPlane::new(ports(database, &env, machines(&env)?)?, config(&env)?);
     // Set by Cloudflare itself, whatever the client sent.
     let address = request.headers().get("cf-connecting-ip").and_then(|value| value.to_str().ok());
     if let Some(address) = address.and_then(|text| text.parse::<IpAddr>().ok()) {
@@ -66,16 +74,24 @@ async fn answer_it(mut request: HttpRequest, env: Env) -> worker::Result<Respons
     Ok(response)
 }
 
-fn ports(database: D1, env: &Env) -> worker::Result<Ports> {
+fn ports(database: D1, env: &Env, machines: Option<Machines>) -> worker::Result<Ports> {
     let absent = Arc::new(Absent);
+    let (actors, runtime, agents): (Arc<dyn Actors>, Arc<dyn MachineRuntime>, Arc<dyn AgentLink>) =
+        match machines {
+            Some(machines) => {
+                let machines = Arc::new(machines);
+                (machines.clone(), machines.clone(), machines)
+            }
+            None => (absent.clone(), absent.clone(), absent.clone()),
+        };
     Ok(Ports {
         store: Arc::new(D1Store::new(database)),
         blobs: Arc::new(R2Blobs::new(env.bucket("BLOBS")?)),
         queue: absent.clone(),
         workflows: absent.clone(),
-        actors: absent.clone(),
-        runtime: absent.clone(),
-        agents: absent.clone(),
+        actors,
+        runtime,
+        agents,
         feed: absent.clone(),
         limiter: absent.clone(),
         mailer: absent,
@@ -83,6 +99,71 @@ fn ports(database: D1, env: &Env) -> worker::Result<Ports> {
         entropy: Arc::new(WorkerEntropy),
         background: Arc::new(IsolateBackground::default()),
     })
+}
+
+/// None where the deployment has no containers: starting a session is an error that says so then.
+fn machines(env: &Env) -> worker::Result<Option<Machines>> {
+    let Ok(namespace) = env.durable_object("MACHINES") else { return Ok(None) };
+    Ok(Some(Machines::new(namespace, internet(env)?)))
+}
+
+fn internet(env: &Env) -> worker::Result<Internet> {
+    match variable(env, "FLARE_INTERNET").as_deref() {
+        Some("open") | None => Ok(Internet::Open),
+        Some("closed") => Ok(Internet::Closed),
+        Some(_) => Err(refused("FLARE_INTERNET")),
+    }
+}
+
+/// What the class of a machine's Durable Object is made of; the entry hands everything over.
+pub struct MachineObject(SendWrapper<Object>);
+
+struct Object {
+    host: MachineHost,
+    env: Env,
+    /// Made once: what the control plane remembers of a session lives as long as its object.
+    plane: OnceCell<ControlPlane>,
+}
+
+impl MachineObject {
+    /// Of the object with this state.
+    ///
+    /// # Errors
+    /// Where a binding is missing.
+    pub fn new(state: State, env: Env) -> worker::Result<Self> {
+        let host = MachineHost::new(state, Arc::new(R2Blobs::new(env.bucket("BLOBS")?)), internet(&env)?);
+        Ok(Self(SendWrapper::new(Object { host, env, plane: OnceCell::new() })))
+    }
+
+    /// A Worker's request.
+    ///
+    /// # Errors
+    /// What JavaScript refuses; failures of the machine are answers.
+    pub fn fetch(&self, request: Request) -> impl Future<Output = worker::Result<worker::Response>> + Send {
+        js(self.0.host.serve(request))
+    }
+
+    /// The alarm.
+    ///
+    /// # Errors
+    /// Where the storage does not answer or a binding is missing: the platform calls again.
+    pub fn alarm(&self) -> impl Future<Output = worker::Result<()>> + Send {
+        js(async {
+            let failed = |error: burstflare_ports::error::PortError| Error::RustError(error.to_string());
+            self.0.host.resume().await.map_err(failed)?;
+            let Some(machine) = self.0.host.machine().await.map_err(failed)? else { return Ok(()) };
+            let plane = match self.0.plane.get() {
+                Some(plane) => plane,
+                None => {
+                    let machines = machines(&self.0.env)?.map(|all| all.within(machine, self.0.host.clone()));
+                    let ports = ports(D1::new(self.0.env.d1("DB")?), &self.0.env, machines)?;
+                    let plane = ControlPlane::new(ports, config(&self.0.env)?);
+                    self.0.plane.get_or_init(|| plane)
+                }
+            };
+            self.0.host.alarm(plane).await.map_err(failed)
+        })
+    }
 }
 
 /// Master keys of before, in base64 with commas between.

@@ -209,10 +209,9 @@ fn is_websocket(request: &Request) -> bool {
     let upgrade = request.headers().get(UPGRADE);
     request.method() == Method::GET
         && upgrade.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
-        && request.headers().contains_key(SEC_WEBSOCKET_KEY)
+        && (!cfg!(feature = "native") || request.headers().contains_key(SEC_WEBSOCKET_KEY))
 }
 
-#[cfg(feature = "native")]
 async fn socket(
     state: &EdgeState,
     host: &PreviewHost,
@@ -237,19 +236,20 @@ async fn socket(
         return silent(false, refusal(answer).await);
     }
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let mut response = switched(&answer);
+        let mut response = switched(answer);
         response.extensions_mut().insert(FromApplication);
         return Ok(response);
     }
-    refused_upgrade(answer).await
+    refused_upgrade(state, answer).await
 }
 
 /// An application's answer that it does not speak WebSocket: as much of it as says why, for no longer than a handshake.
-#[cfg(feature = "native")]
-async fn refused_upgrade(answer: http::Response<stream::Body>) -> Answer<Response> {
+async fn refused_upgrade(state: &EdgeState, answer: http::Response<stream::Body>) -> Answer<Response> {
     let (head, body) = answer.into_parts();
-    let collected = tokio::time::timeout(crate::tunnel::HANDSHAKE, body.collect(REFUSAL, "preview")).await;
-    let Ok(Ok(bytes)) = collected else {
+    let collected = body.collect(REFUSAL, "preview");
+    let pause = state.plane.ports().clock.sleep(crate::tunnel::HANDSHAKE);
+    futures_util::pin_mut!(collected, pause);
+    let Either::Left((Ok(bytes), _)) = select(collected, pause).await else {
         return Err(Refusal::http(
             StatusCode::BAD_GATEWAY,
             "port_broken",
@@ -258,17 +258,6 @@ async fn refused_upgrade(answer: http::Response<stream::Body>) -> Answer<Respons
         ));
     };
     Ok(outbound::answer(http::Response::from_parts(head, stream::Body::Full(bytes)), |flow| flow))
-}
-
-#[cfg(not(feature = "native"))]
-async fn socket(
-    _state: &EdgeState,
-    _host: &PreviewHost,
-    _target: &AgentTarget,
-    _request: Request,
-    _hold: (Option<Stay>, places::Place),
-) -> Answer<Response> {
-    Err(Refusal::not_supported("A WebSocket to a preview on this deployment"))
 }
 
 /// The application does not answer: a page for people, a document for programs.

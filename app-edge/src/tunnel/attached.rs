@@ -36,7 +36,7 @@ pub(crate) async fn attached(
     }
     let answer = door.carry(&state.plane, &redeemed.target, call, HANDSHAKE, Some(redeemed.stay)).await?;
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(switched(&answer));
+        return Ok(switched(answer));
     }
     Err(refusal(what, answer).await)
 }

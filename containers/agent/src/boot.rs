@@ -13,7 +13,7 @@ const OPEN_FILES: u64 = 65_536;
 /// Makes the process unreadable to its own user's other processes and small at rest.
 pub(crate) fn harden() {
     // First of all: from here on nobody of the same user reads our memory or takes our descriptors.
-    let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    undumpable();
     #[cfg(target_env = "gnu")]
     // SAFETY: mallopt only sets numbers, and no other thread runs yet.
     unsafe {
@@ -24,6 +24,11 @@ pub(crate) fn harden() {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     // Orphans of our children become ours even where we are not process 1, so that an end is an end for all.
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+}
+
+/// Nobody reads our memory.
+pub(crate) fn undumpable() {
+    let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
 
 /// Lifts our own limit of open files; children get back what we were given.
@@ -56,7 +61,8 @@ fn inherited(number: i32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-fn parse(message: &[u8]) -> io::Result<Boot> {
+/// Reads a boot message, without quoting it where it is malformed.
+pub(crate) fn parse(message: &[u8]) -> io::Result<Boot> {
     let invalid = |reason: String| io::Error::new(io::ErrorKind::InvalidData, reason);
     if message.is_empty() {
         return Err(invalid("the starter went away before the boot message".into()));

@@ -1,6 +1,7 @@
 //! How processes of the user are born: environment, working folder, own session, nothing inherited.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -14,12 +15,16 @@ use crate::secrets::Given;
 /// Behind the folders of the boot message.
 const STANDARD_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// What is said where a shell is asked for and the image has none.
+pub(crate) const NO_SHELL: &str =
+    "This machine's image has no shell. Name a program of it: `flare ssh SESSION -- /program ARGUMENT`.";
+
 /// What every process of the user finds.
 pub(crate) struct Surroundings {
     env: BTreeMap<String, String>,
     cwd: String,
-    /// The user's shell.
-    pub(crate) shell: &'static str,
+    /// The user's shell, where the image has one.
+    pub(crate) shell: Option<&'static str>,
     open_files: Rlimit,
     /// Values that it gets besides.
     pub(crate) secrets: Given,
@@ -37,7 +42,7 @@ pub(crate) enum Terminal {
 impl Surroundings {
     /// From the boot message, and the limit of open files that we were given ourselves.
     pub(crate) fn new(boot: &Boot, open_files: Rlimit) -> Self {
-        let shell = if Path::new("/bin/bash").exists() { "/bin/bash" } else { "/bin/sh" };
+        let shell = ["/bin/bash", "/bin/sh"].into_iter().find(|shell| Path::new(shell).exists());
         let mut env: BTreeMap<String, String> = BTreeMap::new();
         let mut set = |name: &str, value: &str| env.insert(name.to_owned(), value.to_owned());
         set("LANG", "C.UTF-8");
@@ -62,7 +67,7 @@ impl Surroundings {
         set("HOME", &boot.home);
         set("USER", "flare");
         set("LOGNAME", "flare");
-        set("SHELL", shell);
+        set("SHELL", shell.unwrap_or("/bin/sh"));
         let secrets = Given::new(PathBuf::from(&boot.run));
         Self {
             secrets,
@@ -81,7 +86,7 @@ impl Surroundings {
     /// A command with all of that. A program without a slash is looked up in the PATH that the process gets.
     pub(crate) fn command(
         &self,
-        program: &str,
+        program: impl AsRef<OsStr>,
         cwd: Option<&str>,
         env: &BTreeMap<String, String>,
         terminal: Terminal,

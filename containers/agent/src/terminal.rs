@@ -18,7 +18,7 @@ use hyper::body::Incoming;
 
 use self::life::{Life, winsize};
 use crate::agent::Agent;
-use crate::process::Terminal as Attached;
+use crate::process::{NO_SHELL, Terminal as Attached};
 use crate::reply::{self, Refused, Reply};
 use crate::{body, exec, pty, websocket};
 
@@ -74,7 +74,10 @@ fn start(agent: &Arc<Agent>, wish: NewTerminal) -> Result<Terminal, Refused> {
         exec::check(&wish.argv, wish.cwd.as_deref(), &wish.env)?;
     }
     let size = wish.size.unwrap_or(USUAL).clamped();
-    let shell = agent.surroundings.shell;
+    let shell = match agent.surroundings.shell {
+        None if wish.argv.is_empty() => return Err(Refused::unacceptable(NO_SHELL)),
+        shell => shell.unwrap_or_default(),
+    };
     // Held to the end: of two who want the last place, one gets it.
     let mut table = agent.terminals.table();
     if table.all.len() >= TERMINALS {

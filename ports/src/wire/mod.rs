@@ -73,6 +73,9 @@ pub const SSH_KEY_HEADER: &str = "flare-ssh-key";
 pub const AGENT_PORT: u16 = 61780;
 /// Where `argv[0]` is this, the process is an agent; the boot pipe is fd 3 and the listening socket fd 4.
 pub const AGENT_ARGV0: &str = "flare-agent";
+/// In a container the agent takes the [`Boot`] message from this environment variable, as base64, where it is set, and
+/// erases it; otherwise from standard input. For platforms that offer nothing else.
+pub const BOOT_VARIABLE: &str = "FLARE_BOOT";
 /// The longest accepted [`Boot`] message, in bytes.
 pub const BOOT_LIMIT: usize = 1 << 20;
 

@@ -1,7 +1,9 @@
 //! One session channel's program: started, fed, its output carried, its end reported.
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -18,13 +20,15 @@ use tokio::net::unix::pipe;
 use super::inbox::Inbox;
 use super::{modes, signals};
 use crate::agent::Agent;
-use crate::process::Terminal;
+use crate::process::{NO_SHELL, Terminal};
 use crate::pty::{self, Master};
 use crate::reaper::{Child, Exit};
 use crate::sftp;
 
 /// RFC 4254 section 5.2.
 pub(super) const STDERR: u32 = 1;
+/// What shells end with where there is no such program.
+const NOT_FOUND: u32 = 127;
 const BUFFER: usize = 64 << 10;
 /// What the kernel may hold of a program's output: fewer turns between it and us.
 const PIPE: usize = 512 << 10;
@@ -62,6 +66,47 @@ pub(super) enum Program {
     Command(Vec<u8>),
 }
 
+/// How a program is called.
+struct Start<'a> {
+    program: &'a OsStr,
+    name: Option<String>,
+    arguments: Vec<OsString>,
+}
+
+impl<'a> Start<'a> {
+    /// By the shell; where there is none the words of the line are the program and its arguments, split at blanks alone.
+    fn of(shell: Option<&'a str>, program: &'a Program) -> io::Result<Self> {
+        let none = || io::Error::new(io::ErrorKind::Unsupported, NO_SHELL);
+        match (program, shell) {
+            (Program::Shell, shell) => {
+                let shell = shell.ok_or_else(none)?;
+                let name = format!("-{}", shell.rsplit('/').next().unwrap_or(shell));
+                Ok(Self { program: shell.as_ref(), name: Some(name), arguments: Vec::new() })
+            }
+            (Program::Command(line), Some(shell)) => {
+                let arguments = vec!["-c".into(), OsStr::from_bytes(line).to_owned()];
+                Ok(Self { program: shell.as_ref(), name: None, arguments })
+            }
+            (Program::Command(line), None) => {
+                let mut words = line
+                    .split(u8::is_ascii_whitespace)
+                    .filter(|word| !word.is_empty())
+                    .map(OsStr::from_bytes);
+                let program = words.next().ok_or_else(none)?;
+                Ok(Self { program, name: None, arguments: words.map(OsStr::to_owned).collect() })
+            }
+        }
+    }
+}
+
+/// Says on a channel why its program does not run, and ends it as a shell does that finds none.
+pub(super) async fn refuse(problem: io::Error, out: Out) {
+    let _ = out.extended_data_bytes(STDERR, format!("flare-agent: {problem}\r\n").into_bytes()).await;
+    let _ = out.eof().await;
+    let _ = out.exit_status(NOT_FOUND).await;
+    let _ = out.close().await;
+}
+
 /// A program that runs, and what its channel can still do to it.
 pub(super) struct Running {
     /// Its process, and group.
@@ -73,7 +118,7 @@ pub(super) struct Running {
 
 /// Starts a program.
 pub(super) fn start(agent: &Agent, wish: &Wish, program: &Program) -> io::Result<Running> {
-    let shell = agent.surroundings.shell;
+    let start = Start::of(agent.surroundings.shell, program)?;
     let mut env = wish.env.clone();
     let attached = match &wish.terminal {
         Some(wish) => {
@@ -86,17 +131,11 @@ pub(super) fn start(agent: &Agent, wish: &Wish, program: &Program) -> io::Result
         None => None,
     };
     let terminal = if attached.is_some() { Terminal::Controlling } else { Terminal::No };
-    let mut command = agent.surroundings.command(shell, None, &env, terminal);
-    match program {
-        Program::Shell => {
-            let name = shell.rsplit('/').next().unwrap_or(shell);
-            command.arg0(format!("-{name}"));
-        }
-        Program::Command(line) => {
-            use std::os::unix::ffi::OsStrExt as _;
-            command.arg("-c").arg(std::ffi::OsStr::from_bytes(line));
-        }
+    let mut command = agent.surroundings.command(start.program, None, &env, terminal);
+    if let Some(name) = start.name {
+        command.arg0(name);
     }
+    command.args(start.arguments);
     let terminal = match attached {
         Some(pair) => {
             command.stdin(pair.slave.try_clone()?).stdout(pair.slave.try_clone()?).stderr(pair.slave);

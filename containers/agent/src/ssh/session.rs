@@ -121,7 +121,10 @@ impl Visit {
             }
             Err(problem) => {
                 tracing::warn!(%problem, "a program could not be started");
-                session.channel_failure(id)
+                // Clients say no more than that it failed, so the reason goes where errors go.
+                session.channel_success(id)?;
+                door.task = Some(tokio::spawn(channel::refuse(problem, out)).abort_handle());
+                Ok(())
             }
         }
     }
