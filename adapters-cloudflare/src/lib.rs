@@ -13,6 +13,7 @@ mod background;
 mod clock;
 #[cfg(feature = "runtime")]
 mod d1;
+pub mod deployment;
 #[cfg(feature = "runtime")]
 mod js;
 #[cfg(feature = "runtime")]

@@ -16,6 +16,7 @@ use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 use worker::{AbortController, Delay, web_sys};
 
+use crate::deployment::binding::SESSION_IMAGE as IMAGE;
 use crate::js::message;
 
 #[wasm_bindgen]
@@ -41,9 +42,6 @@ extern "C" {
     #[wasm_bindgen(method, catch)]
     fn fetch(this: &Port, request: &web_sys::Request) -> Result<Promise, JsValue>;
 }
-
-/// The image's name in the deployment's list.
-pub(super) const IMAGE: &str = "session";
 
 /// What a container is started with.
 #[derive(Debug)]
