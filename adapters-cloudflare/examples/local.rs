@@ -16,8 +16,12 @@ fn main() {
         }
     };
     // What `flare dev` allows on this machine, and nothing that would be wrong on another one.
-    let variables =
-        [("FLARE_ENVIRONMENT", "local"), ("FLARE_PORT", port), ("FLARE_REGISTRATION", "open"), ("FLARE_PLAN", "local")];
+    let variables = [
+        ("FLARE_ENVIRONMENT", "local"),
+        ("FLARE_PORT", port),
+        ("FLARE_REGISTRATION", "open"),
+        ("FLARE_PLAN", "local"),
+    ];
     let deployment = Deployment {
         name: "burstflare-local".to_owned(),
         environment: Environment::Local,
@@ -26,7 +30,10 @@ fn main() {
         migrations: "migrations".to_owned(),
         policy,
         image: Image::Dockerfile(image.to_owned()),
-        variables: variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<BTreeMap<_, _>>(),
+        variables: variables
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect::<BTreeMap<_, _>>(),
     };
     println!("{:#}", deployment.wrangler());
 }
