@@ -63,10 +63,12 @@ impl Container {
         set(&start, "env", &env);
         set(&start, "enableInternet", &JsValue::from_bool(options.internet));
         let images = self.images();
-        if images.is_object() {
+        let names =
+            if images.is_object() { Object::keys(images.unchecked_ref::<Object>()) } else { Array::new() };
+        // Under the older policy there is nothing to choose: the list is absent or empty.
+        if names.length() > 0 {
             let image = Reflect::get(&images, &JsValue::from_str(IMAGE)).unwrap_or_default();
             if image.is_undefined() {
-                let names: Array = Object::keys(images.unchecked_ref::<Object>());
                 return Err(PortError::new(
                     ErrorKind::Unsupported,
                     START,
