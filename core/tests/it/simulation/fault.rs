@@ -31,12 +31,25 @@ pub(crate) struct Rates {
     pub(crate) duplicate: u32,
     /// A stream of the agent breaks off.
     pub(crate) broken: u32,
+    /// A client hangs up before it is answered.
+    pub(crate) impatience: u32,
+    /// No place is left for work in the background.
+    pub(crate) full: u32,
 }
 
 impl Rates {
     /// Nothing goes wrong by chance.
-    pub(crate) const NONE: Self =
-        Self { delay: 0, before: 0, after: 0, machine: 0, crash: 0, duplicate: 0, broken: 0 };
+    pub(crate) const NONE: Self = Self {
+        delay: 0,
+        before: 0,
+        after: 0,
+        machine: 0,
+        crash: 0,
+        duplicate: 0,
+        broken: 0,
+        impatience: 0,
+        full: 0,
+    };
 
     /// A world of its own for each seed: some are calm, some are wild, some have one kind of fault only.
     pub(crate) fn drawn(rng: &Rng) -> Self {
@@ -49,6 +62,8 @@ impl Rates {
             crash: draw(60),
             duplicate: draw(2_000),
             broken: draw(1_500),
+            impatience: 200,
+            full: 500,
         }
     }
 }
@@ -188,6 +203,14 @@ impl Faults {
 
     pub(crate) fn duplicates(&self) -> bool {
         self.hits(self.rates.duplicate)
+    }
+
+    pub(crate) fn hangs_up(&self) -> bool {
+        self.hits(self.rates.impatience)
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.hits(self.rates.full)
     }
 
     /// Whether a call on a machine has its effect only after its caller has given up.

@@ -353,7 +353,7 @@ impl Feed for Hosts {
 
 impl Background for Hosts {
     fn spawn(&self, task: Task) -> PortResult<()> {
-        if self.faults.are_on() && self.faults.rng.hits(500) {
+        if self.faults.is_full() {
             return Err(PortError::new(ErrorKind::Full, "background", "simulated"));
         }
         self.spawner.spawn(Side::Plane, task);

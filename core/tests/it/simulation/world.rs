@@ -95,8 +95,7 @@ impl World {
                 None => self.sleep(100).await,
             }
         };
-        let patience =
-            if self.faults.are_on() && self.rng.hits(200) { self.rng.below(40) } else { usize::MAX };
+        let patience = if self.faults.hangs_up() { self.rng.below(40) } else { usize::MAX };
         let work = Patient { work: Box::pin(request(plane)), polls: patience };
         let (sender, receiver) = pair();
         self.spawner.spawn(Side::Plane, async move {
