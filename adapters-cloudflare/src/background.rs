@@ -1,32 +1,82 @@
-//! Work beside requests.
+//! Work beside events.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use burstflare_ports::clock::{Background, Task};
 use burstflare_ports::error::{ErrorKind, PortError, PortResult};
+use js_sys::Promise;
+use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::{future_to_promise, spawn_local};
+use worker::send::SendWrapper;
 
-/// Tasks at once in one isolate.
+/// Tasks at once for one event.
 const LIMIT: usize = 256;
 
-/// Runs tasks in the isolate. The platform may end an isolate once its requests are answered: what must happen
-/// stands in the outbox, too.
-#[derive(Debug, Clone, Default)]
-pub struct IsolateBackground {
-    running: Arc<AtomicUsize>,
+#[wasm_bindgen]
+extern "C" {
+    /// What JavaScript hands to every event beside the event: `ctx`, or an object's state.
+    #[derive(Clone)]
+    type Lifetime;
+    #[wasm_bindgen(method, catch, js_name = waitUntil)]
+    fn wait_until(this: &Lifetime, promise: &Promise) -> Result<(), JsValue>;
 }
 
-impl Background for IsolateBackground {
-    fn spawn(&self, task: Task) -> PortResult<()> {
+/// Runs tasks beside one event, which the platform keeps alive for them: up to 30 seconds behind an answer. What must
+/// happen stands in the outbox, too. Clones share the event. The default knows no event: its tasks live as long as the
+/// isolate happens to.
+#[derive(Clone, Default)]
+pub struct IsolateBackground {
+    running: Arc<AtomicUsize>,
+    lifetime: Option<SendWrapper<Lifetime>>,
+}
+
+impl IsolateBackground {
+    /// For the event of this context: what JavaScript calls `ctx`, or an object's state.
+    #[must_use]
+    pub fn new(context: JsValue) -> Self {
+        Self { running: Arc::default(), lifetime: Some(SendWrapper::new(context.unchecked_into())) }
+    }
+
+    /// Counts a task, for as long as it runs.
+    fn counted(&self, task: Task) -> PortResult<impl Future<Output = ()> + 'static> {
         if self.running.fetch_add(1, Ordering::Relaxed) >= LIMIT {
             self.running.fetch_sub(1, Ordering::Relaxed);
             return Err(PortError::new(ErrorKind::Full, "background.spawn", "too many tasks at once"));
         }
         let running = Arc::clone(&self.running);
-        wasm_bindgen_futures::spawn_local(async move {
+        Ok(async move {
             task.await;
             running.fetch_sub(1, Ordering::Relaxed);
+        })
+    }
+}
+
+impl Background for IsolateBackground {
+    fn spawn(&self, task: Task) -> PortResult<()> {
+        let Some(lifetime) = &self.lifetime else { return self.follow(task) };
+        let task = self.counted(task)?;
+        let promise = future_to_promise(async move {
+            task.await;
+            Ok(JsValue::UNDEFINED)
         });
+        // It runs even so; only the event may be over sooner.
+        if let Err(error) = lifetime.wait_until(&promise) {
+            tracing::debug!(?error, "the event does not wait");
+        }
         Ok(())
+    }
+
+    /// The event does not wait for it.
+    fn follow(&self, task: Task) -> PortResult<()> {
+        spawn_local(self.counted(task)?);
+        Ok(())
+    }
+}
+
+impl fmt::Debug for IsolateBackground {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "IsolateBackground({} tasks)", self.running.load(Ordering::Relaxed))
     }
 }

@@ -34,9 +34,9 @@ impl RateLimiter for CloudLimiter {
         let bound = self.env.rate_limiter(&name).map_err(|_| {
             PortError::new(ErrorKind::Unsupported, operation, format!("there is no rate limit {name}"))
         })?;
-        let outcome = js(bound.limit(bucket.to_owned())).await.map_err(|error| {
-            PortError::new(ErrorKind::Unavailable, operation, error.to_string())
-        })?;
+        let outcome = js(bound.limit(bucket.to_owned()))
+            .await
+            .map_err(|error| PortError::new(ErrorKind::Unavailable, operation, error.to_string()))?;
         Ok(if outcome.success { Verdict::Allowed } else { Verdict::Wait(window) })
     }
 }

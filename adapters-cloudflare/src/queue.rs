@@ -93,7 +93,6 @@ pub async fn consume(batch: Batch, handler: &dyn JobHandler) {
     js(join_all(batch.messages().into_iter().map(|message| take(message, dead, handler)))).await;
 }
 
-#[expect(clippy::future_not_send, reason = "its only caller wraps it")]
 async fn take(message: Message, dead: bool, handler: &dyn JobHandler) {
     let job = message.body().as_string().and_then(|text| serde_json::from_str::<Job>(&text).ok());
     let Some(job) = job else {
@@ -109,10 +108,13 @@ async fn take(message: Message, dead: bool, handler: &dyn JobHandler) {
     };
     match outcome {
         Ok(JobOutcome::Done) => message.ack(),
-        Ok(JobOutcome::Retry(pause)) => message.retry(&object(&[("delaySeconds", seconds(pause.min(LONGEST)))])),
+        Ok(JobOutcome::Retry(pause)) => {
+            message.retry(&object(&[("delaySeconds", seconds(pause.min(LONGEST)))]));
+        }
         Err(error) => {
             tracing::warn!(?job, attempt, ?error, "a job failed");
-            let pause = 1_u32.checked_shl(attempt.saturating_sub(1)).unwrap_or(LONGEST_PAUSE).min(LONGEST_PAUSE);
+            let pause =
+                1_u32.checked_shl(attempt.saturating_sub(1)).unwrap_or(LONGEST_PAUSE).min(LONGEST_PAUSE);
             message.retry(&object(&[("delaySeconds", JsValue::from_f64(pause.into()))]));
         }
     }

@@ -4,7 +4,7 @@ import { request } from "node:http";
 /** Sends a request; answers status, headers, text and, where it is JSON, the body. */
 export function send(base, method, path, { headers = {}, body } = {}) {
   return new Promise((resolve, reject) => {
-    const call = request(new URL(path, base), { method, headers, timeout: 60_000 }, (answer) => {
+    const call = request(new URL(path, base), { method, headers, timeout: 120_000 }, (answer) => {
       const chunks = [];
       answer.on("data", (chunk) => chunks.push(chunk));
       answer.on("error", reject);
@@ -19,7 +19,7 @@ export function send(base, method, path, { headers = {}, body } = {}) {
         resolve({ status: answer.statusCode, headers: answer.headers, text, json });
       });
     });
-    call.on("timeout", () => call.destroy(new Error(`${method} ${path}: no answer in 60 s`)));
+    call.on("timeout", () => call.destroy(new Error(`${method} ${path}: no answer in 120 s`)));
     call.on("error", reject);
     call.end(body);
   });

@@ -4,6 +4,8 @@ use burstflare_ports::error::{ErrorKind, PortError};
 use js_sys::{Object, Reflect, Uint8Array};
 use wasm_bindgen::prelude::*;
 
+use crate::js::message;
+
 #[wasm_bindgen]
 extern "C" {
     /// A bucket's binding.
@@ -87,16 +89,6 @@ extern "C" {
     pub(super) fn done(this: &Read) -> bool;
 }
 
-/// An object of these properties.
-pub(super) fn object(properties: &[(&str, JsValue)]) -> Object {
-    let object = Object::new();
-    for (name, value) in properties {
-        // A plain object takes every property.
-        let _ = Reflect::set(&object, &JsValue::from_str(name), value);
-    }
-    object
-}
-
 /// A text among the properties of an object.
 pub(super) fn text(object: &JsValue, name: &str) -> Option<String> {
     Reflect::get(object, &JsValue::from_str(name)).ok()?.as_string()
@@ -116,20 +108,10 @@ pub(super) const RANGE: u32 = 10039;
 const PASSING: [u32; 4] = [10001, 10043, 10054, 10058];
 
 pub(super) fn failed(operation: &'static str, error: &JsValue) -> PortError {
-    let message = message(error);
-    let kind = match code(error) {
-        Some(code) if PASSING.contains(&code) => ErrorKind::Unavailable,
-        _ if message.contains("Network connection lost") || message.contains("internal error") => {
-            ErrorKind::Unavailable
+    match code(error) {
+        Some(code) if PASSING.contains(&code) => {
+            PortError::new(ErrorKind::Unavailable, operation, message(error))
         }
-        _ => ErrorKind::Internal,
-    };
-    PortError::new(kind, operation, message)
-}
-
-fn message(error: &JsValue) -> String {
-    match error.dyn_ref::<js_sys::Error>() {
-        Some(error) => error.message().into(),
-        None => error.as_string().unwrap_or_else(|| "an error without a text".to_owned()),
+        _ => crate::js::failed(operation, error),
     }
 }

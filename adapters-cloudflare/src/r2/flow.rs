@@ -8,8 +8,8 @@ use js_sys::{Object, Uint8Array};
 use wasm_bindgen::{JsCast as _, JsValue};
 use worker::send::SendWrapper;
 
-use super::bucket::{Flow, Read, Reader, failed, object};
-use crate::js::js;
+use super::bucket::{Flow, Read, Reader, failed};
+use crate::js::{js, object};
 
 /// Bytes that are read in one go.
 const CHUNK: u64 = 256 * 1024;

@@ -25,10 +25,10 @@ use js_sys::Object;
 use wasm_bindgen::{JsCast as _, JsValue};
 use worker::send::SendWrapper;
 
-use self::bucket::{Bucket, Page, Stored, code, failed, object, text};
+use self::bucket::{Bucket, Page, Stored, code, failed, text};
 use self::flow::Reading;
 use self::upload::Upload;
-use crate::js::js;
+use crate::js::{js, object};
 
 /// The most keys of a page.
 const LIST_LIMIT: usize = 200;

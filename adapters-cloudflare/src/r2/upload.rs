@@ -7,8 +7,9 @@ use burstflare_ports::error::{ErrorKind, PortError, PortResult, Retry};
 use js_sys::{Array, Object, Uint8Array};
 use wasm_bindgen::{JsCast as _, JsValue};
 
-use super::bucket::{Bucket, MultipartUpload, failed, object};
+use super::bucket::{Bucket, MultipartUpload, failed};
 use super::{DIGEST, MARK, TRAILED};
+use crate::js::object;
 
 const OPERATION: &str = "blobs.put";
 /// Bytes of a part. R2 takes 5 MiB to 5 GiB, all but the last of one size, and 10,000 of them: 48 GiB.
