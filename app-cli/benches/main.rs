@@ -2,8 +2,8 @@
 //!
 //! Machines are noisy: compare within a run, not between runs. `BENCH_SESSIONS` (default 40), `BENCH_BURST` (100
 //! sessions at once), `BENCH_IDLE` (50 sessions that nobody uses), `BENCH_KEYS` (2,000 keystrokes), `BENCH_SECONDS`
-//! (default 4 for each load) and `BENCH_TENANT_SESSIONS` (default 100,000) scale it; `BENCH_ONLY=ssh` or `terminal`
-//! measures that part alone.
+//! (default 4 for each load) and `BENCH_TENANT_SESSIONS` (default 100,000) scale it; `BENCH_ONLY=` `create`,
+//! `burst`, `idle`, `ssh` or `terminal` measures that part alone.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -19,6 +19,7 @@ mod client;
 mod idle;
 mod load;
 mod memory;
+mod processor;
 mod relay;
 mod server;
 mod ssh;
@@ -63,6 +64,16 @@ fn main() {
     let idle = memory::of(server.pid());
     let mut client = Client::register(server.port());
     let template = client.template();
+    let data = folder.path().join("data");
+    if only("create") {
+        return sessions(&mut client, &template);
+    }
+    if only("burst") {
+        return burst::run(&mut client, &template, &data, server.pid(), setting("BENCH_BURST", 100));
+    }
+    if only("idle") {
+        return idle::run(&mut client, &template, &data, server.pid(), setting("BENCH_IDLE", 50));
+    }
     if only("ssh") {
         return ssh::run(&server, &mut client, &template, folder.path());
     }
@@ -71,8 +82,7 @@ fn main() {
     }
     sessions(&mut client, &template);
     terminal::run(&mut client, &template, setting("BENCH_KEYS", 2_000));
-    burst::run(&mut client, &template, setting("BENCH_BURST", 100));
-    let data = folder.path().join("data");
+    burst::run(&mut client, &template, &data, server.pid(), setting("BENCH_BURST", 100));
     let agent = memory::agents(&data);
     println!("\nidle memory                     resident       private share");
     println!(

@@ -20,12 +20,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::live::Slot;
 use super::socket;
+use super::visit::{Counted, Visit, Visits};
 
 const SEND: &str = "agent.send";
 /// Calls and streams that one machine carries at a time.
 const CONNECTIONS: usize = 512;
 /// Connections kept for the next call.
 const IDLE: usize = 8;
+/// The call that only listens: nothing comes to the machine by it.
+const LISTENS: &str = "/v1/ports/watch";
 
 type Chunks = futures_util::stream::BoxStream<'static, Result<Frame<Bytes>, PortError>>;
 type Sent = Either<Full<Bytes>, StreamBody<Chunks>>;
@@ -35,11 +38,14 @@ type Sent = Either<Full<Bytes>, StreamBody<Chunks>>;
 pub(super) struct Connections {
     idle: Mutex<Vec<Connection>>,
     places: Arc<Semaphore>,
+    /// Those by which something may come to the machine. Without one, and without a process besides its agent, a machine
+    /// does nothing.
+    pub visits: Visits,
 }
 
 impl Default for Connections {
     fn default() -> Self {
-        Self { idle: Mutex::default(), places: Arc::new(Semaphore::new(CONNECTIONS)) }
+        Self { idle: Mutex::default(), places: Arc::new(Semaphore::new(CONNECTIONS)), visits: Visits::new(0) }
     }
 }
 
@@ -47,6 +53,7 @@ impl Default for Connections {
 struct Connection {
     epoch: Epoch,
     sender: SendRequest<Sent>,
+    visit: Arc<Visit>,
 }
 
 impl Connections {
@@ -119,34 +126,37 @@ async fn exchange(
         .acquire_owned()
         .await
         .map_err(|_| PortError::new(ErrorKind::Internal, SEND, "the machine takes no more calls"))?;
+    let listens = request.uri().path() == LISTENS;
     // A kept connection may have been closed meanwhile; a request that never left can go on another one.
     while let Some(mut connection) = slot.connections.take(epoch) {
         match connection.sender.try_send_request(request).await {
-            Ok(reply) => return Ok(answer(slot, connection, place, reply)),
+            Ok(reply) => return Ok(answer(slot, connection, place, reply, listens)),
             Err(mut refused) => match refused.take_message() {
                 Some(unsent) => request = unsent,
                 None => return Err(broken(refused.into_error())),
             },
         }
     }
-    let mut connection = dial(folder, epoch).await?;
+    let mut connection = dial(slot, folder, epoch).await?;
     let reply = connection.sender.send_request(request).await.map_err(broken)?;
-    Ok(answer(slot, connection, place, reply))
+    Ok(answer(slot, connection, place, reply, listens))
 }
 
-async fn dial(folder: &Path, epoch: Epoch) -> PortResult<Connection> {
+async fn dial(slot: &Slot, folder: &Path, epoch: Epoch) -> PortResult<Connection> {
     let absent = |error: io::Error| {
         PortError::new(ErrorKind::Unavailable, SEND, "no agent listens").with_source(error)
     };
     let stream = socket::connect(folder, "agent.sock").await.map_err(absent)?;
-    let (sender, connection) = http1::Builder::new().handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    let visit = Visit::begin(&slot.connections.visits);
+    let stream = TokioIo::new(Counted { stream, visit: Arc::clone(&visit) });
+    let (sender, connection) = http1::Builder::new().handshake(stream).await.map_err(broken)?;
     tokio::spawn(async move {
         // Whoever waits for an answer hears of it; between answers it is of no interest.
         if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(%error, "connection to an agent ended");
         }
     });
-    Ok(Connection { epoch, sender })
+    Ok(Connection { epoch, sender, visit })
 }
 
 fn broken(error: hyper::Error) -> PortError {
@@ -167,8 +177,12 @@ fn answer(
     connection: Connection,
     place: OwnedSemaphorePermit,
     reply: http::Response<Incoming>,
+    listens: bool,
 ) -> http::Response<Body> {
     slot.turn_of_start.pass_on();
+    if listens {
+        connection.visit.listens();
+    }
     let (head, body) = reply.into_parts();
     if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
         // The upgrade handle in the extensions owns the connection now, and with it this call's place.
@@ -190,7 +204,9 @@ fn answer(
                 None => {
                     if let Some((slot, connection, place)) = state.kept.take() {
                         drop(place);
-                        keep_when_ready(slot, connection);
+                        if !listens {
+                            keep_when_ready(slot, connection);
+                        }
                     }
                     return None;
                 }

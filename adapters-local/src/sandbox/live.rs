@@ -108,6 +108,7 @@ pub(super) fn hold(
     });
     let watcher = Task(tokio::spawn(super::watch::watch(
         inner.notices.clone(),
+        slot.connections.visits.subscribe(),
         inner.groups.bounds_memory(),
         folder.clone(),
         life.clone(),

@@ -38,6 +38,7 @@ mod spawn;
 mod tools;
 mod turns;
 mod users;
+mod visit;
 mod watch;
 
 pub use config::{

@@ -22,10 +22,10 @@ use burstflare_ports::error::PortError;
 use super::{Status, earlier_master_keys, failure, master_key};
 use crate::exit::Failure;
 
-/// Between two looks at everything that is on its way somewhere.
+/// Between two looks at what is on its way somewhere, each with a note for doctor.
 const RECONCILE: Duration = Duration::from_secs(30);
-/// Between two notes for doctor.
-const NOTE: Duration = Duration::from_secs(5);
+/// One look of so many is at everything, what rests and runs included.
+const EVERYTHING: u64 = 10;
 /// How long tasks may take to end when the server does.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -125,24 +125,25 @@ impl Plant {
         // Ends with the runtime.
         tokio::spawn(async move {
             let mut reconcile = tokio::time::interval(RECONCILE);
-            let mut note = tokio::time::interval(NOTE);
             let mut last = None;
             reconcile.tick().await;
-            loop {
-                tokio::select! {
-                    _ = reconcile.tick() => {
-                        if let Err(error) = plane.reconcile().await {
-                            tracing::warn!(?error, "reconcile");
-                        }
+            for look in 1_u64.. {
+                reconcile.tick().await;
+                let done = if look.is_multiple_of(EVERYTHING) {
+                    plane.reconcile().await
+                } else {
+                    plane.reconcile_in_flight().await
+                };
+                if let Err(error) = done {
+                    tracing::warn!(?error, "reconcile");
+                }
+                match Status::now(&plane, &runtime, &url).await {
+                    Ok(status) if last.as_ref() != Some(&status) => {
+                        status.write(&data_dir);
+                        last = Some(status);
                     }
-                    _ = note.tick() => match Status::now(&plane, &runtime, &url).await {
-                        Ok(status) if last.as_ref() != Some(&status) => {
-                            status.write(&data_dir);
-                            last = Some(status);
-                        }
-                        Ok(_) => {}
-                        Err(error) => tracing::warn!(?error, "status"),
-                    },
+                    Ok(_) => {}
+                    Err(error) => tracing::warn!(?error, "status"),
                 }
             }
         });

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use burstflare_ports::error::{ErrorKind, PortResult};
 use burstflare_ports::machine::{MachineOwner, MachineStatus};
-use burstflare_ports::record::{BuildState, Effect, SessionState, StopCause};
+use burstflare_ports::record::{BuildState, Effect, Session, SessionState, StopCause};
 use burstflare_ports::store::PAGE_LIMIT;
 use burstflare_ports::workflow::Run;
 
 use super::ControlPlane;
 use crate::domain::build::Event;
+use crate::domain::session::{self as rules, Work};
 
 /// Items looked at in one page.
 const PAGE: usize = 100;
@@ -74,7 +75,7 @@ impl ControlPlane {
     /// When a port cannot answer; what was done until then stays done.
     pub async fn reconcile(&self) -> PortResult<Report> {
         let mut report = Report { delivered: self.deliver(None).await?, ..Report::default() };
-        self.reconcile_sessions(&mut report).await?;
+        self.wake_sessions(|_| true, &mut report).await?;
         self.reconcile_builds(&mut report).await?;
         self.reconcile_machines(&mut report).await?;
         report.swept = self.store().sweep_expired(self.now().before(KEEP_EXPIRED), PAGE_LIMIT).await?;
@@ -84,6 +85,18 @@ impl ControlPlane {
         self.walk_leftovers(&mut report).await?;
         report.backlog = self.store().backlog().await?;
         report.stuck = self.stuck().await?;
+        Ok(report)
+    }
+
+    /// The part of [`ControlPlane::reconcile`] for what is in flight and late: effects, sessions on their way into another
+    /// state, builds. It costs a few reads, however many sessions rest or run, so that it may be asked for often.
+    ///
+    /// # Errors
+    /// As [`ControlPlane::reconcile`].
+    pub async fn reconcile_in_flight(&self) -> PortResult<Report> {
+        let mut report = Report { delivered: self.deliver(None).await?, ..Report::default() };
+        self.wake_sessions(|session| rules::work(session, self.now()) != Work::Watch, &mut report).await?;
+        self.reconcile_builds(&mut report).await?;
         Ok(report)
     }
 
@@ -115,12 +128,16 @@ impl ControlPlane {
         Ok(stuck)
     }
 
-    async fn reconcile_sessions(&self, report: &mut Report) -> PortResult<()> {
+    async fn wake_sessions(
+        &self,
+        which: impl Fn(&Session) -> bool + Send + Sync,
+        report: &mut Report,
+    ) -> PortResult<()> {
         let mut after = None;
         loop {
             let page = self.store().restless_sessions(after, PAGE).await?;
             after = page.items.last().map(|session| session.id);
-            for session in &page.items {
+            for session in page.items.iter().filter(|session| which(session)) {
                 self.ports().actors.wake(session.workspace, session.id).await?;
                 report.woken += 1;
             }
@@ -193,9 +210,7 @@ impl ControlPlane {
             // The disk of a session that is there is its files: only a machine can be too much.
             MachineOwner::Session(id) => Ok(match self.store().session(workspace, id).await? {
                 None => Stray::Everything,
-                Some(found) if status.alive && !crate::domain::session::has_machine(found.state) => {
-                    Stray::Machine
-                }
+                Some(found) if status.alive && !rules::has_machine(found.state) => Stray::Machine,
                 Some(_) => Stray::No,
             }),
             MachineOwner::Build(id) => {
@@ -239,15 +254,15 @@ impl ControlPlane {
     /// When the store cannot answer.
     pub async fn awake(&self) -> PortResult<usize> {
         let page = self.store().restless_sessions(None, PAGE_LIMIT).await?;
-        Ok(page.items.iter().filter(|found| crate::domain::session::has_machine(found.state)).count())
+        Ok(page.items.iter().filter(|found| rules::has_machine(found.state)).count())
     }
 
-    async fn sleep_one(&self, session: &burstflare_ports::record::Session) -> PortResult<()> {
+    async fn sleep_one(&self, session: &Session) -> PortResult<()> {
         self.commit_decided(|| async move {
             let Some(record) = self.store().session(session.workspace, session.id).await? else {
                 return Ok((None, ()));
             };
-            let Ok(mut step) = self.step(&record, &crate::domain::session::Event::Stop) else {
+            let Ok(mut step) = self.step(&record, &rules::Event::Stop) else {
                 return Ok((None, ()));
             };
             if !step.changed {

@@ -37,8 +37,9 @@ use crate::error::Result;
 const BOOT: Duration = Duration::from_secs(30);
 /// Between TERM and KILL.
 const GRACE: Duration = Duration::from_secs(5);
-/// How often a running machine is looked at when nothing else happens.
-const WATCH: Duration = Duration::from_secs(60);
+/// How often a running machine is looked at when nothing else happens. Its end is heard at once: the call that follows its
+/// ports ends with it, and wakes its actor. This is for what cannot be heard, so it may be seldom, and costs next to nothing.
+const WATCH: Duration = Duration::from_secs(1800);
 /// How often long work asks whether it is still wanted.
 const LOOK: Duration = Duration::from_secs(2);
 /// Transitions of one look; a session that wants more is looked at again.

@@ -37,10 +37,15 @@ impl Machine {
         family.split_off(1)
     }
 
+    /// Whether nothing runs in it but its agent, for certain.
+    pub(super) fn is_a_lone_agent(&self) -> bool {
+        self.namespace.is_some() && children(self.agent).is_empty()
+    }
+
     /// Processor time that the machine has used, in ticks of the kernel, where nothing runs in it but its agent.
     /// Those who have ended count with the agent, their heir.
     pub(super) fn effort_of_a_lone_agent(&self) -> Option<u64> {
-        if self.namespace.is_none() || !children(self.agent).is_empty() {
+        if !self.is_a_lone_agent() {
             return None;
         }
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.agent)).ok()?;

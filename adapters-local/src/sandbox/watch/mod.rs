@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 use burstflare_ports::machine::{Epoch, MachineKey, MachineOwner};
 use serde::Serialize;
 use tokio::sync::broadcast;
+use tokio::sync::watch::Receiver;
+use tokio::sync::watch::error::RecvError;
 
 use self::machine::Machine;
 use super::disk;
@@ -29,6 +31,8 @@ const PERIOD: Duration = Duration::from_secs(3);
 const LONGEST: Duration = Duration::from_secs(30);
 /// Measurements of a machine that did nothing are left out, all but one of so many.
 const SKIPS: u32 = 10;
+/// A machine that is quiet for so many periods, with nobody connected, is left alone until somebody comes.
+const RESTS: u32 = SKIPS;
 /// A measurement may take this share of the time.
 const SHARE: u32 = 20;
 /// Memory can be filled within a second.
@@ -78,6 +82,7 @@ struct Line<'a> {
 /// Watches one life until it is dropped.
 pub(super) async fn watch(
     notices: broadcast::Sender<Notice>,
+    visits: Receiver<usize>,
     bounds_memory: bool,
     folder: Folder,
     life: Life,
@@ -89,7 +94,14 @@ pub(super) async fn watch(
         let mut warned = false;
         let mut pause = PERIOD;
         let mut quiet = Quiet::default();
+        let mut callers = visits.clone();
         loop {
+            if quiet.rests() {
+                if left_alone(&mut callers).await.is_err() {
+                    return;
+                }
+                quiet = Quiet::default();
+            }
             tokio::time::sleep_until(beat(pause)).await;
             if quiet.lasts(machine.effort_of_a_lone_agent()) {
                 continue;
@@ -124,7 +136,11 @@ pub(super) async fn watch(
         if bounds_memory {
             return std::future::pending().await;
         }
+        let mut callers = visits.clone();
         loop {
+            if machine.is_a_lone_agent() && left_alone(&mut callers).await.is_err() {
+                return;
+            }
             tokio::time::sleep(MEMORY_PERIOD).await;
             let limit = life.memory_limit;
             let machine = machine.clone();
@@ -136,6 +152,12 @@ pub(super) async fn watch(
         }
     };
     tokio::join!(disk, memory);
+}
+
+/// Waits while nobody is connected, and until somebody comes or goes. An error is the end of the machine.
+async fn left_alone(callers: &mut Receiver<usize>) -> Result<(), RecvError> {
+    // Who has come and gone since the last question counts as well.
+    if *callers.borrow() > 0 { Ok(()) } else { callers.changed().await }
 }
 
 /// Machines whose periods are alike are looked at in the same moments: a server of many wakes as often as one of few.
@@ -162,6 +184,11 @@ impl Quiet {
         self.effort = effort;
         self.looks = if same { self.looks + 1 } else { 0 };
         same && !self.looks.is_multiple_of(SKIPS)
+    }
+
+    /// Whether it has been so for long, and was measured after that.
+    fn rests(&self) -> bool {
+        self.looks >= RESTS
     }
 }
 
@@ -290,10 +317,13 @@ mod tests {
         assert!(!quiet.lasts(Some(7)), "the first look");
         for _ in 1..SKIPS {
             assert!(quiet.lasts(Some(7)));
+            assert!(!quiet.rests());
         }
         assert!(!quiet.lasts(Some(7)), "once in a while");
+        assert!(quiet.rests(), "measured, and nothing since");
         assert!(quiet.lasts(Some(7)));
         assert!(!quiet.lasts(Some(8)), "it worked");
+        assert!(!quiet.rests());
         assert!(!quiet.lasts(None), "it has processes");
         assert!(!quiet.lasts(None), "and keeps them");
         assert!(!quiet.lasts(Some(8)), "they ended");
