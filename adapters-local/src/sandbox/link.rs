@@ -191,7 +191,7 @@ fn answer(
         return http::Response::from_parts(head, Body::empty());
     }
     let state = Reading { body, kept: Some((Arc::clone(slot), connection, place)) };
-    let chunks = futures_util::stream::unfold(Some(state), |state| async move {
+    let chunks = futures_util::stream::unfold(Some(state), move |state| async move {
         let mut state = state?;
         loop {
             match state.body.frame().await {

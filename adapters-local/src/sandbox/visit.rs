@@ -45,6 +45,7 @@ impl Drop for Visit {
 #[derive(Debug)]
 pub(super) struct Counted {
     pub(super) stream: UnixStream,
+    #[expect(dead_code, reason = "held, not read")]
     pub(super) visit: Arc<Visit>,
 }
 
