@@ -12,13 +12,12 @@ use burstflare_ports::store::{ChangeSet, CommitError, Family, Guard, Key, Put, S
 use burstflare_ports::stream::Body;
 use burstflare_ports::time::Timestamp;
 use burstflare_ports::wire::{AGENT_PORT, ExecRequest};
-use futures_util::future::{Either, select};
-use futures_util::{StreamExt, pin_mut};
 use serde_json::json;
 
 use super::files::moved_on;
 use super::seat::Right;
 use super::stay::Stay;
+use super::wait::Waiter;
 use super::{Caller, ControlPlane, refusal};
 use crate::domain::permission::{Action, Relation};
 use crate::domain::ssh_key;
@@ -31,7 +30,7 @@ const TICKET: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Bytes of standard input that come with a request.
 const INLINE: usize = 128 << 10;
-/// A missed hint costs at most this.
+/// When to try again where a start is slow.
 const LOOK: Duration = Duration::from_secs(2);
 
 /// A wish to get into a session.
@@ -278,7 +277,7 @@ impl ControlPlane {
     /// The session, once it runs. Waits for one that is on its way there.
     pub(super) async fn running(&self, caller: &Caller, reference: &str) -> Result<Session> {
         let until = self.now().after(PATIENCE);
-        let mut hints = None;
+        let mut waiter: Option<Waiter> = None;
         loop {
             let session = self.find_session(caller.workspace.id, reference).await?;
             caller.may_session(Action::SessionAttach, &session)?;
@@ -305,17 +304,12 @@ impl ControlPlane {
                     ));
                 }
             }
-            // Listening begins before the record is read again, so that no hint falls in between.
-            if let Some(listening) = &mut hints {
-                let listening: &mut burstflare_ports::feed::Hints = listening;
-                let pause = self.ports().clock.sleep(LOOK);
-                let hint = listening.next();
-                pin_mut!(hint, pause);
-                if let Either::Left((None, _)) = select(hint, pause).await {
-                    self.ports().clock.sleep(LOOK).await;
-                }
+            // Listening begins before the record is read again, so that no news falls in between.
+            if let Some(waiter) = &mut waiter {
+                waiter.news(self.ports().clock.as_ref()).await;
             } else {
-                hints = Some(self.ports().feed.subscribe(session.workspace).await?);
+                let hints = self.ports().feed.subscribe(session.workspace).await?;
+                waiter = Some(self.inner.waits.begin(session.id, hints));
             }
         }
     }

@@ -41,6 +41,7 @@ mod template;
 mod terminal;
 mod token;
 mod version;
+mod wait;
 mod workspace;
 
 use std::sync::Arc;
@@ -167,6 +168,8 @@ struct Inner {
     idle: idle::IdleMemory,
     walk: leftover::Walk,
     port_watches: port_watch::Watches,
+    waits: Arc<wait::Waits>,
+    lazy: Arc<outbox::Lazy>,
 }
 
 /// How often a decision is taken again after somebody else's commit.
@@ -187,6 +190,8 @@ impl ControlPlane {
                 seats: Arc::default(),
                 idle: idle::IdleMemory::default(),
                 port_watches: port_watch::Watches::default(),
+                waits: Arc::default(),
+                lazy: Arc::default(),
             }),
         }
     }
@@ -243,6 +248,7 @@ impl ControlPlane {
         let committed = self.store().commit(&change).await;
         under_way.ended(committed.is_ok());
         committed?;
+        self.inner.waits.after(&change);
         if let Family::Workspace(workspace) = change.family {
             if !change.events.is_empty()
                 && let Err(error) = self.inner.ports.feed.publish(workspace).await

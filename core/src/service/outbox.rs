@@ -1,5 +1,7 @@
 //! Delivers what commits have promised: at least once, in the background, swept by reconcile.
 
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use burstflare_ports::error::PortResult;
@@ -20,6 +22,30 @@ const LAZY: Duration = Duration::from_millis(500);
 /// An effect due within this is waited for.
 const SOON: Duration = Duration::from_secs(300);
 
+/// Workspaces whose outbox somebody will look at before long.
+#[derive(Debug, Default)]
+pub(super) struct Lazy(Mutex<HashSet<Id<Workspace>>>);
+
+impl Lazy {
+    fn all(&self) -> MutexGuard<'_, HashSet<Id<Workspace>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The task of looking, where nobody has it.
+    fn begin(self: &Arc<Self>, workspace: Id<Workspace>) -> Option<Look> {
+        self.all().insert(workspace).then(|| Look(Arc::clone(self), workspace))
+    }
+}
+
+/// Ends with whoever was to look, also where that never came to it.
+struct Look(Arc<Lazy>, Id<Workspace>);
+
+impl Drop for Look {
+    fn drop(&mut self) {
+        self.0.all().remove(&self.1);
+    }
+}
+
 impl ControlPlane {
     /// Sees to it that fresh effects are delivered soon. Failing is safe: they stand in the outbox.
     pub(super) async fn deliver_soon(&self, workspace: Id<Workspace>, fresh: &[(Effect, Timestamp)]) {
@@ -37,12 +63,23 @@ impl ControlPlane {
         if fresh.is_empty() {
             return;
         }
+        let now = self.now();
+        let mut look = None;
+        if only_wakes && fresh.iter().all(|(_, at)| *at <= now) {
+            look = self.inner.lazy.begin(workspace);
+            // In a burst one look crosses off the rows of all.
+            if look.is_none() {
+                return;
+            }
+        }
         let plane = self.clone();
         let due: Vec<Timestamp> = fresh.iter().map(|(_, at)| *at).collect();
         let task = Box::pin(async move {
             if only_wakes {
                 plane.ports().clock.sleep(LAZY).await;
             }
+            // Rows of commits from here on are the next one's.
+            drop(look);
             let now = plane.now();
             // What is far off is reconcile's: nothing here waits for so long.
             let soon = now.after(SOON);
