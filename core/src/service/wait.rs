@@ -114,3 +114,51 @@ impl Drop for Waiter {
         self.waits.bells().1.remove(&self.name);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use burstflare_ports::store::Family;
+    use burstflare_ports::time::Timestamp;
+    use futures_util::{FutureExt as _, stream};
+
+    use super::*;
+
+    /// Time stands still.
+    struct Still;
+
+    #[async_trait]
+    impl Clock for Still {
+        fn now(&self) -> Timestamp {
+            Timestamp::from_millis(0)
+        }
+
+        async fn sleep(&self, _: Duration) {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    fn gone(session: Id<Session>) -> ChangeSet {
+        let workspace = "ws_01M84QG2C51M992NJD7Q12KB2M".parse().expect("an id");
+        let mut change = ChangeSet::new(Family::Workspace(workspace));
+        change.deletes.push(Key::Session(session));
+        change
+    }
+
+    #[test]
+    fn a_commit_rings_for_its_session_alone_and_hints_do_not() {
+        let waits = Arc::new(Waits::default());
+        let mine: Id<Session> = "ses_01M84QG73Y10ADK5C3N7S7JNGD".parse().expect("an id");
+        let other: Id<Session> = "ses_01M84QG73Y10ADK5C3N7S7JNGE".parse().expect("an id");
+        let hints = stream::iter([(), ()]).chain(stream::pending());
+        let mut waiter = waits.begin(mine, Box::pin(hints));
+        assert!(waiter.news(&Still).now_or_never().is_none(), "nothing but hints");
+        waits.after(&gone(other));
+        assert!(waiter.news(&Still).now_or_never().is_none(), "somebody else's");
+        waits.after(&gone(mine));
+        assert!(waiter.news(&Still).now_or_never().is_some());
+        assert!(waiter.news(&Still).now_or_never().is_none(), "told once");
+        drop(waiter);
+        assert!(waits.bells().1.is_empty());
+    }
+}
