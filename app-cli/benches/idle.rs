@@ -11,8 +11,9 @@ use crate::server::wait;
 
 /// How long idle sessions are looked at.
 const LOOK: Duration = Duration::from_secs(20);
-/// What follows a start has passed by then.
-const SETTLE: Duration = Duration::from_secs(5);
+/// What follows a start has passed by then: kept connections to agents are closed after 75 s, and a machine rests when it
+/// was quiet for 30 s after that.
+const SETTLE: Duration = Duration::from_secs(120);
 
 /// Prints memory and wake-ups of `count` sessions beside as many processes that sleep.
 pub(crate) fn run(client: &mut Client, template: &str, data: &Path, server: u32, count: u64) {
