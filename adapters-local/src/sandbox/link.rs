@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use burstflare_ports::error::{ErrorKind, PortError, PortResult};
@@ -53,7 +53,8 @@ impl Default for Connections {
 struct Connection {
     epoch: Epoch,
     sender: SendRequest<Sent>,
-    visit: Arc<Visit>,
+    /// Owned by the stream: one that is kept here is closed by then, perhaps.
+    visit: Weak<Visit>,
 }
 
 impl Connections {
@@ -148,7 +149,8 @@ async fn dial(slot: &Slot, folder: &Path, epoch: Epoch) -> PortResult<Connection
     };
     let stream = socket::connect(folder, "agent.sock").await.map_err(absent)?;
     let visit = Visit::begin(&slot.connections.visits);
-    let stream = TokioIo::new(Counted { stream, visit: Arc::clone(&visit) });
+    let line = Arc::downgrade(&visit);
+    let stream = TokioIo::new(Counted { stream, visit });
     let (sender, connection) = http1::Builder::new().handshake(stream).await.map_err(broken)?;
     tokio::spawn(async move {
         // Whoever waits for an answer hears of it; between answers it is of no interest.
@@ -156,7 +158,7 @@ async fn dial(slot: &Slot, folder: &Path, epoch: Epoch) -> PortResult<Connection
             tracing::debug!(%error, "connection to an agent ended");
         }
     });
-    Ok(Connection { epoch, sender, visit })
+    Ok(Connection { epoch, sender, visit: line })
 }
 
 fn broken(error: hyper::Error) -> PortError {
@@ -181,7 +183,9 @@ fn answer(
 ) -> http::Response<Body> {
     slot.turn_of_start.pass_on();
     if listens {
-        connection.visit.listens();
+        if let Some(visit) = connection.visit.upgrade() {
+            visit.listens();
+        }
     }
     let (head, body) = reply.into_parts();
     if head.status == http::StatusCode::SWITCHING_PROTOCOLS {

@@ -102,7 +102,8 @@ pub(super) async fn watch(
                 }
                 quiet = Quiet::default();
             }
-            tokio::time::sleep_until(beat(pause)).await;
+            // A look that finds nothing new costs next to nothing, however long measuring takes.
+            tokio::time::sleep_until(beat(if quiet.looks > 0 { PERIOD } else { pause })).await;
             if quiet.lasts(machine.effort_of_a_lone_agent()) {
                 continue;
             }
