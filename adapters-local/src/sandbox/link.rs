@@ -182,10 +182,8 @@ fn answer(
     listens: bool,
 ) -> http::Response<Body> {
     slot.turn_of_start.pass_on();
-    if listens {
-        if let Some(visit) = connection.visit.upgrade() {
-            visit.listens();
-        }
+    if listens && let Some(visit) = connection.visit.upgrade() {
+        visit.listens();
     }
     let (head, body) = reply.into_parts();
     if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
