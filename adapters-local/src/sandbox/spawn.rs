@@ -201,6 +201,11 @@ impl Drop for BlockedSignals {
 /// A user namespace in which `inside` stands for the host's `outside`, and nothing else is mapped. For root only.
 pub(super) fn user_namespace(inside: u32, outside: u32) -> io::Result<OwnedFd> {
     extern "C" fn wait(_: *mut c_void) -> libc::c_int {
+        // SAFETY: plain calls. It ends with the server, and holds nothing of the server's meanwhile.
+        unsafe {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong);
+            libc::syscall(libc::SYS_close_range, 0, libc::c_uint::MAX, 0);
+        }
         loop {
             // SAFETY: waits to be killed.
             unsafe {

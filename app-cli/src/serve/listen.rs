@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use burstflare_app_edge::serve::{Bounds, serve};
@@ -14,6 +14,8 @@ use crate::exit::{Exit, Failure};
 
 /// How long requests that run may take to end; streams of events never would.
 const DRAIN: Duration = Duration::from_secs(2);
+/// How long a port may be taken before somebody else has it.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Sockets of one server.
 pub struct Listeners {
@@ -29,7 +31,7 @@ pub async fn loopback(port: u16) -> Result<Listeners, Failure> {
     let first = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?;
     let port = first.local_addr().map_err(|error| Failure::local("cannot listen", error))?.port();
     let mut sockets = vec![first];
-    match TcpListener::bind(SocketAddr::from((Ipv6Addr::LOCALHOST, port))).await {
+    match listen(SocketAddr::from((Ipv6Addr::LOCALHOST, port))).await {
         Ok(second) => sockets.push(second),
         // Somebody else's server would answer those who ask for `localhost` by IPv6.
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
@@ -40,8 +42,22 @@ pub async fn loopback(port: u16) -> Result<Listeners, Failure> {
     Ok(Listeners { sockets, port })
 }
 
+/// A machine that was just being started when its server was killed holds that server's sockets until it is the agent,
+/// some milliseconds: who begins anew at once must not be refused for it.
+async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match TcpListener::bind(address).await {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < end => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
 async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address).await.map_err(|error| match error.kind() {
+    listen(address).await.map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => taken(address),
         io::ErrorKind::PermissionDenied => Failure::local(format_args!("cannot listen on {address}"), error)
             .hint("Ports below 1024 are root's; choose another one."),
