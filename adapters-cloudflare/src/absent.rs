@@ -5,18 +5,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use burstflare_ports::actor::Actors;
 use burstflare_ports::error::{ErrorKind, PortError, PortResult};
-use burstflare_ports::feed::{Feed, Hints};
 use burstflare_ports::id::Id;
-use burstflare_ports::limit::{RateLimiter, Verdict};
 use burstflare_ports::machine::{
     AgentLink, AgentTarget, Epoch, Isolation, LayerRef, MachineKey, MachineOwner, MachineRuntime,
     MachineSpec, MachineStatus, RuntimeProfile, Started, Stopped,
 };
 use burstflare_ports::mail::{Mail, Mailer};
-use burstflare_ports::queue::{Job, Queue};
 use burstflare_ports::record::{Session, Workspace};
 use burstflare_ports::stream::Body;
-use burstflare_ports::workflow::{Run, Workflows};
 
 /// A port without an adapter.
 #[derive(Debug, Clone, Copy, Default)]
@@ -27,43 +23,9 @@ fn absent<T>(operation: &'static str) -> PortResult<T> {
 }
 
 #[async_trait]
-impl Queue for Absent {
-    async fn enqueue(&self, _: &Job, _: Duration) -> PortResult<()> {
-        absent("queue.enqueue")
-    }
-}
-
-#[async_trait]
-impl Workflows for Absent {
-    async fn start(&self, _: Run) -> PortResult<()> {
-        absent("workflows.start")
-    }
-}
-
-#[async_trait]
 impl Actors for Absent {
     async fn wake(&self, _: Id<Workspace>, _: Id<Session>) -> PortResult<()> {
         absent("actors.wake")
-    }
-}
-
-#[async_trait]
-impl Feed for Absent {
-    /// Nobody can listen, so there is nobody to tell.
-    async fn publish(&self, _: Id<Workspace>) -> PortResult<()> {
-        Ok(())
-    }
-    async fn subscribe(&self, _: Id<Workspace>) -> PortResult<Hints> {
-        absent("feed.subscribe")
-    }
-}
-
-#[async_trait]
-impl RateLimiter for Absent {
-    /// Refusing would close the deployment, and letting everything pass would leave it open: a Worker that has no
-    /// limiter is for tests on loopback, where nothing is limited either.
-    async fn take(&self, _: &str, _: u32, _: Duration) -> PortResult<Verdict> {
-        Ok(Verdict::Allowed)
     }
 }
 

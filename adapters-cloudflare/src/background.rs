@@ -24,19 +24,18 @@ extern "C" {
 }
 
 /// Runs tasks beside one event, which the platform keeps alive for them: up to 30 seconds behind an answer. What must
-/// happen stands in the outbox, too. Clones share the event. The default knows no event: its tasks live as long as the
-/// isolate happens to.
-#[derive(Clone, Default)]
+/// happen stands in the outbox, too. Clones share the event.
+#[derive(Clone)]
 pub struct IsolateBackground {
     running: Arc<AtomicUsize>,
-    lifetime: Option<SendWrapper<Lifetime>>,
+    lifetime: SendWrapper<Lifetime>,
 }
 
 impl IsolateBackground {
     /// For the event of this context: what JavaScript calls `ctx`, or an object's state.
     #[must_use]
     pub fn new(context: JsValue) -> Self {
-        Self { running: Arc::default(), lifetime: Some(SendWrapper::new(context.unchecked_into())) }
+        Self { running: Arc::default(), lifetime: SendWrapper::new(context.unchecked_into()) }
     }
 
     /// Counts a task, for as long as it runs.
@@ -55,14 +54,13 @@ impl IsolateBackground {
 
 impl Background for IsolateBackground {
     fn spawn(&self, task: Task) -> PortResult<()> {
-        let Some(lifetime) = &self.lifetime else { return self.follow(task) };
         let task = self.counted(task)?;
         let promise = future_to_promise(async move {
             task.await;
             Ok(JsValue::UNDEFINED)
         });
         // It runs even so; only the event may be over sooner.
-        if let Err(error) = lifetime.wait_until(&promise) {
+        if let Err(error) = self.lifetime.wait_until(&promise) {
             tracing::debug!(?error, "the event does not wait");
         }
         Ok(())

@@ -5,6 +5,10 @@
 //! | --- | --- | --- |
 //! | `DB` | D1 | the records |
 //! | `BLOBS` | R2 | bundles, layers, logs, snapshots |
+//! | `JOBS` | Queue | builds to begin; its dead-letter queue's name ends in `-dead` |
+//! | `BUILDS` | Workflow | builds, step by step |
+//! | `WORKSPACES` | Durable Object | live hints, an object for each workspace |
+//! | `RATE_60_60`, `RATE_600_60` | rate limit | sixty and six hundred calls in sixty seconds |
 //! | `MACHINES` | Durable Object | one for each machine, with its container |
 //! | `FLARE_INTERNET` | variable | `open` or `closed`: whether machines reach the internet; open where it is absent |
 //! | `FLARE_MASTER_KEY` | secret | 32 bytes in base64; seals secrets at rest |
@@ -13,6 +17,8 @@
 //! | `FLARE_REGISTRATION` | variable | `open`, `invite` or `closed`; closed where it is absent |
 //! | `FLARE_PLAN` | variable | the plan of new workspaces; `standard` where it is absent |
 //! | `FLARE_COUNT` | variable | `1` in tests: answers tell what they asked of the database, in [`COUNTED`] |
+
+mod events;
 
 use std::cell::OnceCell;
 use std::net::IpAddr;
@@ -23,8 +29,8 @@ use axum::http::{HeaderName, HeaderValue, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use burstflare_adapters_cloudflare::{
-    Absent, D1, D1Store, Internet, IsolateBackground, MachineHost, Machines, R2Blobs, WorkerClock,
-    WorkerEntropy, js,
+    Absent, CloudFeed, CloudLimiter, CloudQueue, CloudWorkflows, D1, D1Store, Internet, IsolateBackground,
+    MachineHost, Machines, R2Blobs, WorkerClock, WorkerEntropy, js, log,
 };
 use burstflare_core::ControlPlane;
 use burstflare_core::domain::plan;
@@ -35,27 +41,36 @@ use burstflare_ports::secret::Secret;
 use tower_service::Service as _;
 use worker::durable::State;
 use worker::send::SendWrapper;
+use worker::wasm_bindgen::JsValue;
 use worker::{Env, Error, HttpRequest, Request};
 
+pub use self::events::{Steps, reconcile, take};
 use crate::config::{ClientAddress, EdgeConfig, LoopbackRate, Origin};
 use crate::router;
 
 /// Where a deployment that counts says what a request asked of the database: `reads=N, batches=M`.
 pub const COUNTED: HeaderName = HeaderName::from_static("flare-d1");
 
+/// What JavaScript hands to every event beside the event: `ctx`, or an object's state.
+pub type EventContext = SendWrapper<JsValue>;
+
 /// Answers a request.
 ///
 /// # Errors
 /// Where the deployment is not set up as the table above says; the text names the binding.
-pub async fn answer(request: HttpRequest, env: Env) -> worker::Result<Response<Body>> {
-    js(answer_it(request, env)).await
+pub async fn answer(request: HttpRequest, env: Env, context: EventContext) -> worker::Result<Response<Body>> {
+    js(answer_it(request, env, context)).await
 }
 
-async fn answer_it(mut request: HttpRequest, env: Env) -> worker::Result<Response<Body>> {
+async fn answer_it(
+    mut request: HttpRequest,
+    env: Env,
+    context: EventContext,
+) -> worker::Result<Response<Body>> {
     // Made anew for each request, so that what it counts is the request's.
     let database = D1::new(env.d1("DB")?);
     let counted = (variable(&env, "FLARE_COUNT").as_deref() == Some("1")).then(|| database.counted());
-    let plane = ControlPlane::new(ports(database, &env, machines(&env)?)?, config(&env)?);
+    let plane = plane(&env, database, context)?;
     // Set by Cloudflare itself, whatever the client sent.
     let address = request.headers().get("cf-connecting-ip").and_then(|value| value.to_str().ok());
     if let Some(address) = address.and_then(|text| text.parse::<IpAddr>().ok()) {
@@ -74,8 +89,20 @@ async fn answer_it(mut request: HttpRequest, env: Env) -> worker::Result<Respons
     Ok(response)
 }
 
-fn ports(database: D1, env: &Env, machines: Option<Machines>) -> worker::Result<Ports> {
+/// The control plane, for one event.
+fn plane(env: &Env, database: D1, context: EventContext) -> worker::Result<ControlPlane> {
+    log::install();
+    Ok(ControlPlane::new(ports(env, database, context, machines(env)?)?, config(env)?))
+}
+
+fn ports(
+    env: &Env,
+    database: D1,
+    context: EventContext,
+    machines: Option<Machines>,
+) -> worker::Result<Ports> {
     let absent = Arc::new(Absent);
+    let background = IsolateBackground::new(context.0);
     let (actors, runtime, agents): (Arc<dyn Actors>, Arc<dyn MachineRuntime>, Arc<dyn AgentLink>) =
         match machines {
             Some(machines) => {
@@ -87,17 +114,17 @@ fn ports(database: D1, env: &Env, machines: Option<Machines>) -> worker::Result<
     Ok(Ports {
         store: Arc::new(D1Store::new(database)),
         blobs: Arc::new(R2Blobs::new(env.bucket("BLOBS")?)),
-        queue: absent.clone(),
-        workflows: absent.clone(),
+        queue: Arc::new(CloudQueue::new(env, "JOBS")?),
+        workflows: Arc::new(CloudWorkflows::new(env, "BUILDS")?),
         actors,
         runtime,
         agents,
-        feed: absent.clone(),
-        limiter: absent.clone(),
+        feed: Arc::new(CloudFeed::new(env.durable_object("WORKSPACES")?, background.clone())),
+        limiter: Arc::new(CloudLimiter::new(env.clone())),
         mailer: absent,
         clock: Arc::new(WorkerClock),
         entropy: Arc::new(WorkerEntropy),
-        background: Arc::new(IsolateBackground::default()),
+        background: Arc::new(background),
     })
 }
 
@@ -121,6 +148,7 @@ pub struct MachineObject(SendWrapper<Object>);
 struct Object {
     host: MachineHost,
     env: Env,
+    context: JsValue,
     /// Made once: what the control plane remembers of a session lives as long as its object.
     plane: OnceCell<ControlPlane>,
 }
@@ -131,8 +159,10 @@ impl MachineObject {
     /// # Errors
     /// Where a binding is missing.
     pub fn new(state: State, env: Env) -> worker::Result<Self> {
+        log::install();
+        let context = AsRef::<JsValue>::as_ref(state.as_raw()).clone();
         let host = MachineHost::new(state, Arc::new(R2Blobs::new(env.bucket("BLOBS")?)), internet(&env)?);
-        Ok(Self(SendWrapper::new(Object { host, env, plane: OnceCell::new() })))
+        Ok(Self(SendWrapper::new(Object { host, env, context, plane: OnceCell::new() })))
     }
 
     /// A Worker's request.
@@ -156,7 +186,9 @@ impl MachineObject {
                 Some(plane) => plane,
                 None => {
                     let machines = machines(&self.0.env)?.map(|all| all.within(machine, self.0.host.clone()));
-                    let ports = ports(D1::new(self.0.env.d1("DB")?), &self.0.env, machines)?;
+                    let database = D1::new(self.0.env.d1("DB")?);
+                    let context = SendWrapper::new(self.0.context.clone());
+                    let ports = ports(&self.0.env, database, context, machines)?;
                     let plane = ControlPlane::new(ports, config(&self.0.env)?);
                     self.0.plane.get_or_init(|| plane)
                 }

@@ -32,16 +32,54 @@ impl Deployment {
         put("r2_buckets", json!([{ "binding": binding::BLOBS, "bucket_name": self.name }]));
         put(
             "durable_objects",
-            json!({ "bindings": [{ "name": binding::MACHINES, "class_name": binding::MACHINE_CLASS }] }),
+            json!({ "bindings": [
+                { "name": binding::MACHINES, "class_name": binding::MACHINE_CLASS },
+                { "name": binding::WORKSPACES, "class_name": binding::WORKSPACE_CLASS },
+            ] }),
         );
+        let jobs = format!("{}-jobs", self.name);
+        // A job that was given up is looked at as one that failed for good, which the Worker knows by the queue's name.
+        let dead = format!("{jobs}-dead");
+        put(
+            "queues",
+            json!({
+                "producers": [{ "binding": binding::JOBS, "queue": jobs }],
+                "consumers": [
+                    {
+                        "queue": jobs, "max_batch_size": 10, "max_batch_timeout": 0, "max_retries": 4,
+                        "dead_letter_queue": dead,
+                    },
+                    { "queue": dead, "max_batch_size": 10, "max_batch_timeout": 0, "max_retries": 100 },
+                ],
+            }),
+        );
+        put(
+            "workflows",
+            json!([{
+                "binding": binding::BUILDS,
+                "name": format!("{}-builds", self.name),
+                "class_name": binding::BUILD_CLASS,
+            }]),
+        );
+        let rates = (1u32..).zip(binding::RATES).map(|(id, (name, limit, period))| {
+            json!({
+                "name": name, "namespace_id": id.to_string(), "simple": { "limit": limit, "period": period },
+            })
+        });
+        put("ratelimits", rates.collect());
+        // What waits in the outbox is delivered by the clock at the latest.
+        put("triggers", json!({ "crons": ["* * * * *"] }));
         let container = format!("{}-machines", self.name);
         match self.policy {
             Policy::Object => {
                 put(
                     "exports",
-                    json!({ binding::MACHINE_CLASS: {
-                        "type": "durable-object", "storage": "sqlite", "container": container,
-                    } }),
+                    json!({
+                        binding::MACHINE_CLASS: {
+                            "type": "durable-object", "storage": "sqlite", "container": container,
+                        },
+                        binding::WORKSPACE_CLASS: { "type": "durable-object", "storage": "sqlite" },
+                    }),
                 );
                 let image = match &self.image {
                     Image::Dockerfile(path) => json!({ "dockerfile": path }),
@@ -57,7 +95,13 @@ impl Deployment {
                 );
             }
             Policy::Class => {
-                put("migrations", json!([{ "tag": "v1", "new_sqlite_classes": [binding::MACHINE_CLASS] }]));
+                put(
+                    "migrations",
+                    json!([{
+                        "tag": "v1",
+                        "new_sqlite_classes": [binding::MACHINE_CLASS, binding::WORKSPACE_CLASS],
+                    }]),
+                );
                 let (Image::Dockerfile(image) | Image::Digest(image)) = &self.image;
                 put(
                     "containers",
