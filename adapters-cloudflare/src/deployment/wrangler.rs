@@ -148,8 +148,27 @@ mod tests {
         let class = deployment(Policy::Class).wrangler();
         assert_eq!(class["containers"][0]["image"], "image/Dockerfile");
         assert_eq!(class["migrations"][0]["new_sqlite_classes"][0], class["containers"][0]["class_name"]);
+        // Every class that is bound is declared, in the way of the policy.
+        for bound in object["durable_objects"]["bindings"].as_array().unwrap() {
+            let name = &bound["class_name"];
+            assert_eq!(object["exports"][name.as_str().unwrap()]["storage"], "sqlite", "{name}");
+            assert!(
+                class["migrations"][0]["new_sqlite_classes"].as_array().unwrap().contains(name),
+                "{name}"
+            );
+        }
         // wrangler takes one of the two.
         assert!(object.get("migrations").is_none() && class.get("exports").is_none());
+    }
+
+    #[test]
+    fn a_job_that_is_given_up_goes_to_a_queue_that_is_consumed() {
+        let queues = &deployment(Policy::Object).wrangler()["queues"];
+        let consumers = queues["consumers"].as_array().unwrap();
+        assert_eq!(consumers[0]["queue"], queues["producers"][0]["queue"]);
+        assert_eq!(consumers[1]["queue"], consumers[0]["dead_letter_queue"]);
+        // The Worker tells them apart by this.
+        assert!(consumers[1]["queue"].as_str().unwrap().ends_with("-dead"));
     }
 
     #[test]
