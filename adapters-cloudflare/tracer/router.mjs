@@ -181,7 +181,7 @@ const from = live.frames[0]?.id;
 let pushed = 0;
 for (const way of ["archive", "restore"]) {
   await ask(`${way}, heard`, "POST", `${templates}/node-dev/${way}`, { status: 200, reads: 2, batches: 1 }, { token: a });
-  const wanted = (frame) => frame.event === `template.${way}d`;
+  const wanted = (frame) => frame.event === `template.${way}`;
   that(`${way} is heard`, await live.until(wanted), live.frames);
   // What is found by looking again comes right behind a sign of life.
   const before = live.frames[live.frames.findIndex(wanted) - 1];
@@ -190,7 +190,7 @@ for (const way of ["archive", "restore"]) {
 that("and that by a hint", pushed > 0, live.frames);
 live.leave();
 const late = await follow(base, events, a, { "last-event-id": from });
-that("who comes back hears what was missed", await late.until((frame) => frame.event === "template.restored"), late.frames);
+that("who comes back hears what was missed", await late.until((frame) => frame.event === "template.restore"), late.frames);
 late.leave();
 
 // A build goes its way: outbox, queue, workflow. Its steps need a machine, and there is none here: three attempts, then an end.
