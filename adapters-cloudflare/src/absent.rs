@@ -65,8 +65,9 @@ impl MachineRuntime for Absent {
     async fn destroy(&self, _: MachineKey, _: Epoch) -> PortResult<()> {
         absent("machine.destroy")
     }
+    /// Nothing runs, so there is nothing to make good.
     async fn list(&self, _: Option<MachineOwner>, _: usize) -> PortResult<Vec<MachineStatus>> {
-        absent("machine.list")
+        Ok(Vec::new())
     }
     async fn prepare(&self, _: &LayerRef) -> PortResult<()> {
         absent("machine.prepare")
