@@ -65,9 +65,8 @@ impl MachineRuntime for Absent {
     async fn destroy(&self, _: MachineKey, _: Epoch) -> PortResult<()> {
         absent("machine.destroy")
     }
-    /// Nothing runs, so there is nothing to make good.
     async fn list(&self, _: Option<MachineOwner>, _: usize) -> PortResult<Vec<MachineStatus>> {
-        Ok(Vec::new())
+        absent("machine.list")
     }
     async fn prepare(&self, _: &LayerRef) -> PortResult<()> {
         absent("machine.prepare")
