@@ -178,7 +178,11 @@ impl ControlPlane {
     async fn reconcile_machines(&self, report: &mut Report) -> PortResult<()> {
         let mut after = None;
         loop {
-            let page = self.ports().runtime.list(after, PAGE).await?;
+            let page = match self.ports().runtime.list(after, PAGE).await {
+                // A deployment without machines has none to end.
+                Err(error) if error.kind() == ErrorKind::Unsupported => return Ok(()),
+                page => page?,
+            };
             let Some(last) = page.last() else { return Ok(()) };
             after = Some(last.machine.owner);
             for status in &page {
