@@ -167,9 +167,10 @@ impl Visit<'_> {
 /// Shows the terminal until it ends or the user goes, over as many connections as it takes.
 async fn sit(context: &Context, visit: &mut Visit<'_>, mut sitting: Sitting, first: Socket) -> Outcome {
     let viewer = viewer()?;
-    let raw = Raw::enter().map_err(|error| Failure::local("cannot set up the terminal", error))?;
+    // Heard before the terminal is raw: a signal that comes first must not leave it so.
     let mut hung_up =
         signal(SignalKind::hangup()).map_err(|error| Failure::local("cannot listen to signals", error))?;
+    let raw = Raw::enter().map_err(|error| Failure::local("cannot set up the terminal", error))?;
     let mut socket = Some(first);
     let mut scrollback = SCROLLBACK;
     let mut detached = false;

@@ -185,7 +185,7 @@ impl ControlPlane {
                     drop(flow);
                     plane.leave(stay, 0, sent, end).await;
                     let why = format!("the right to be in the session ended: {}", end.name());
-                    Some((Err(PortError::new(ErrorKind::Denied, "session.exec", why)), None))
+                    Some((Err(PortError::new(ErrorKind::Stale, "session.exec", why)), None))
                 }
             }
         })))
