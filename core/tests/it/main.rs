@@ -5,6 +5,8 @@ mod model;
 #[cfg(test)]
 mod packed;
 #[cfg(test)]
+mod reply;
+#[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod stored;

@@ -12,7 +12,7 @@ use burstflare_ports::stream::{Body, ByteStream};
 use burstflare_ports::wire::snapshot::CAPABILITY;
 use burstflare_ports::wire::tree::{Digest, Entry, Kind, Summary};
 use burstflare_ports::wire::{
-    ACTIVITY, Activity, Busy, ExecOutput, ExecRequest, PROTOCOL, Quiesce, Ready, Reason, Refusal, frame,
+    ACTIVITY, Activity, Busy, ExecOutput, ExecRequest, PROTOCOL, Quiesce, Ready, Reason, frame,
 };
 use bytes::Bytes;
 use futures_util::stream;
@@ -24,6 +24,7 @@ use super::fault::DEFECT;
 use super::machines::{Files, Live, Machine, Machines, problem};
 use super::store::Sabotage;
 use crate::packed;
+use crate::reply::{answer, json, refused};
 
 /// So long an agent that does not like to let go takes for it.
 const RELUCTANT: Duration = Duration::from_secs(2);
@@ -383,17 +384,4 @@ pub(super) fn unpack(archive: &[u8]) -> PortResult<Files> {
 /// The files that a snapshot's or layer's archive holds.
 pub(super) fn archived(archive: &[u8]) -> Option<Files> {
     unpack(archive).ok()
-}
-
-fn refused(status: StatusCode, code: &str) -> PortResult<Response<Body>> {
-    let refusal = Refusal { code: code.to_owned(), message: code.to_owned() };
-    answer(status, Body::Full(serde_json::to_vec(&refusal).unwrap().into()))
-}
-
-fn answer(status: StatusCode, body: Body) -> PortResult<Response<Body>> {
-    Ok(Response::builder().status(status).body(body).unwrap())
-}
-
-fn json<T: serde::Serialize>(message: &T) -> PortResult<Response<Body>> {
-    answer(StatusCode::OK, Body::Full(serde_json::to_vec(message).unwrap().into()))
 }

@@ -13,12 +13,13 @@ use burstflare_ports::machine::{
 use burstflare_ports::record::Session;
 use burstflare_ports::stream::Body;
 use burstflare_ports::wire::snapshot::CAPABILITY;
-use burstflare_ports::wire::{PROTOCOL, Ready, Refusal};
+use burstflare_ports::wire::{PROTOCOL, Ready};
 use bytes::Bytes;
 use futures_util::stream;
 use http::{Request, Response, StatusCode};
 
 use crate::packed::{self, Files, Scan};
+use crate::reply::{answer, json, refused};
 use crate::simulation::executor::step_aside;
 
 #[derive(Default)]
@@ -216,17 +217,4 @@ impl AgentLink for Machines {
             _ => refused(StatusCode::NOT_FOUND, "unknown_call"),
         }
     }
-}
-
-fn refused(status: StatusCode, code: &str) -> PortResult<Response<Body>> {
-    let refusal = Refusal { code: code.to_owned(), message: code.to_owned() };
-    answer(status, Body::Full(serde_json::to_vec(&refusal).unwrap().into()))
-}
-
-fn answer(status: StatusCode, body: Body) -> PortResult<Response<Body>> {
-    Ok(Response::builder().status(status).body(body).unwrap())
-}
-
-fn json<T: serde::Serialize>(message: &T) -> PortResult<Response<Body>> {
-    answer(StatusCode::OK, Body::Full(serde_json::to_vec(message).unwrap().into()))
 }
