@@ -12,7 +12,6 @@ use burstflare_ports::error::{ErrorKind, PortError, PortResult};
 use burstflare_ports::feed::{Feed, Hints};
 use burstflare_ports::id::Id;
 use burstflare_ports::record::Workspace;
-use futures_util::future::{Either, select};
 use futures_util::stream;
 use js_sys::Function;
 use wasm_bindgen::prelude::*;
@@ -20,7 +19,7 @@ use worker::send::SendWrapper;
 use worker::{Method, ObjectNamespace, Request, RequestInit, Response, State, WebSocketPair};
 
 use crate::background::IsolateBackground;
-use crate::js::js;
+use crate::js::{js, within};
 
 /// Listeners of one workspace at once.
 const LISTENERS: usize = 1_000;
@@ -65,10 +64,9 @@ impl CloudFeed {
     async fn tell(self, workspace: Id<Workspace>) {
         loop {
             let told = js(async {
-                let call = std::pin::pin!(self.call(workspace, Method::Post, "hint"));
-                match select(call, worker::Delay::from(DEADLINE)).await {
-                    Either::Left((answer, _)) => answer.map(drop).map_err(|error| error.to_string()),
-                    Either::Right(_) => Err("no answer in time".to_owned()),
+                match within(DEADLINE, self.call(workspace, Method::Post, "hint")).await {
+                    Some(answer) => answer.map(drop).map_err(|error| error.to_string()),
+                    None => Err("no answer in time".to_owned()),
                 }
             });
             if let Err(error) = told.await {
@@ -119,11 +117,10 @@ impl Feed for CloudFeed {
         let operation = "feed.subscribe";
         let lost = |error: String| PortError::new(ErrorKind::Unavailable, operation, error);
         js(async {
-            let call = std::pin::pin!(self.call(workspace, Method::Get, "listen"));
-            let answer = match select(call, worker::Delay::from(DEADLINE)).await {
-                Either::Left((answer, _)) => answer.map_err(|error| lost(error.to_string()))?,
-                Either::Right(_) => return Err(lost("no answer in time".to_owned())),
-            };
+            let answer = within(DEADLINE, self.call(workspace, Method::Get, "listen"))
+                .await
+                .ok_or_else(|| lost("no answer in time".to_owned()))?
+                .map_err(|error| lost(error.to_string()))?;
             let status = answer.status_code();
             let upgraded: Upgraded = JsValue::from(web_sys_response(answer)).unchecked_into();
             let socket = match upgraded.socket() {

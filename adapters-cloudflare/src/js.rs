@@ -1,14 +1,27 @@
 use std::future::Future;
+use std::pin::pin;
+use std::time::Duration;
 
 use burstflare_ports::error::{ErrorKind, PortError};
+use futures_util::future::{Either, select};
 use js_sys::{Object, Reflect};
 use wasm_bindgen::{JsCast, JsValue};
 use worker::send::SendFuture;
-use worker::{Env, Error};
+use worker::{Delay, Env, Error};
 
 /// Lets a future that waits for JavaScript stand where a `Send` one is asked for. A Worker has one thread.
 pub fn js<F: Future>(future: F) -> SendFuture<F> {
     SendFuture::new(future)
+}
+
+/// Waits for it until the deadline; `None` when that passed. The future is dropped then, which stops no request: what has
+/// to end is aborted by whoever asks.
+#[expect(clippy::future_not_send, reason = "its callers wrap it")]
+pub(crate) async fn within<F: Future>(deadline: Duration, future: F) -> Option<F::Output> {
+    match select(pin!(future), Delay::from(deadline)).await {
+        Either::Left((answer, _)) => Some(answer),
+        Either::Right(_) => None,
+    }
 }
 
 /// A binding that the crate `worker` has no type for.
@@ -25,11 +38,11 @@ pub(crate) fn binding<T: JsCast>(env: &Env, name: &str) -> worker::Result<T> {
 }
 
 /// An object of these properties.
-pub(crate) fn object(properties: &[(&str, JsValue)]) -> Object {
+pub(crate) fn object<'a>(properties: impl IntoIterator<Item = (&'a str, JsValue)>) -> Object {
     let object = Object::new();
     for (name, value) in properties {
         // A plain object takes every property.
-        let _ = Reflect::set(&object, &JsValue::from_str(name), value);
+        let _ = Reflect::set(&object, &JsValue::from_str(name), &value);
     }
     object
 }

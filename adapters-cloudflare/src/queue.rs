@@ -79,7 +79,7 @@ impl Queue for CloudQueue {
         })?;
         js(async {
             let options =
-                object(&[("contentType", JsValue::from_str("text")), ("delaySeconds", seconds(delay))]);
+                object([("contentType", JsValue::from_str("text")), ("delaySeconds", seconds(delay))]);
             self.binding.send(&text, &options).await.map(drop).map_err(|error| failed(operation, &error))
         })
         .await
@@ -109,13 +109,13 @@ async fn take(message: Message, dead: bool, handler: &dyn JobHandler) {
     match outcome {
         Ok(JobOutcome::Done) => message.ack(),
         Ok(JobOutcome::Retry(pause)) => {
-            message.retry(&object(&[("delaySeconds", seconds(pause.min(LONGEST)))]));
+            message.retry(&object([("delaySeconds", seconds(pause.min(LONGEST)))]));
         }
         Err(error) => {
             tracing::warn!(?job, attempt, ?error, "a job failed");
             let pause =
                 1_u32.checked_shl(attempt.saturating_sub(1)).unwrap_or(LONGEST_PAUSE).min(LONGEST_PAUSE);
-            message.retry(&object(&[("delaySeconds", JsValue::from_f64(pause.into()))]));
+            message.retry(&object([("delaySeconds", JsValue::from_f64(pause.into()))]));
         }
     }
 }

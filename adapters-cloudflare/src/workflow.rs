@@ -47,8 +47,8 @@ impl Workflows for CloudWorkflows {
         })?;
         let id = run.name();
         js(async {
-            let parameters = object(&[("run", JsValue::from_str(&text))]);
-            let options = object(&[("id", JsValue::from_str(&id)), ("params", parameters.into())]);
+            let parameters = object([("run", JsValue::from_str(&text))]);
+            let options = object([("id", JsValue::from_str(&id)), ("params", parameters.into())]);
             let Err(error) = self.binding.create(&options).await else { return Ok(()) };
             // An instance's id is used once: where there is one already, the run is on its way or over.
             match self.binding.get(&id).await {

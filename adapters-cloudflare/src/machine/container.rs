@@ -9,15 +9,13 @@ use std::time::Duration;
 
 use burstflare_ports::error::{ErrorKind, PortError, PortResult};
 use burstflare_ports::wire::AGENT_PORT;
-use futures_util::future::{Either, select};
-use futures_util::pin_mut;
 use js_sys::{Array, Object, Promise, Reflect};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
-use worker::{AbortController, Delay, web_sys};
+use worker::{AbortController, web_sys};
 
 use crate::deployment::binding::SESSION_IMAGE as IMAGE;
-use crate::js::message;
+use crate::js::{message, object, within};
 
 #[wasm_bindgen]
 extern "C" {
@@ -55,13 +53,9 @@ pub(super) struct Options {
 impl Container {
     /// Starts it; answers once the platform has taken the order, which is before anything listens.
     pub(super) async fn run(&self, options: &Options) -> PortResult<()> {
-        let env = Object::new();
-        for (name, value) in &options.env {
-            set(&env, name, &JsValue::from_str(value));
-        }
-        let start = Object::new();
-        set(&start, "env", &env);
-        set(&start, "enableInternet", &JsValue::from_bool(options.internet));
+        let env = options.env.iter().map(|(name, value)| (*name, JsValue::from_str(value)));
+        let mut start =
+            vec![("env", object(env).into()), ("enableInternet", JsValue::from_bool(options.internet))];
         let images = self.images();
         let names =
             if images.is_object() { Object::keys(images.unchecked_ref::<Object>()) } else { Array::new() };
@@ -75,9 +69,9 @@ impl Container {
                     format!("the deployment has no image `{IMAGE}`, only {}", names.join(", ")),
                 ));
             }
-            set(&start, "image", &image);
+            start.push(("image", image));
         }
-        let answer = self.start(&start).map_err(|error| failed(START, &error))?;
+        let answer = self.start(&object(start)).map_err(|error| failed(START, &error))?;
         if let Some(promise) = answer.dyn_ref::<Promise>() {
             JsFuture::from(promise.clone()).await.map_err(|error| failed(START, &error))?;
         }
@@ -109,36 +103,17 @@ impl Container {
         }
         let port = self.tcp_port(AGENT_PORT).map_err(|error| absent(&error))?;
         let answer = JsFuture::from(port.fetch(request).map_err(|error| absent(&error))?);
-        within(CALL, answer, abort, deadline).await?.dyn_into().map_err(|_| {
+        let Some(answer) = within(deadline, answer).await else {
+            abort.abort();
+            return Err(PortError::new(ErrorKind::Timeout, CALL, "the agent did not answer in time"));
+        };
+        answer.map_err(|error| absent(&error))?.dyn_into().map_err(|_| {
             PortError::new(ErrorKind::Corrupt, CALL, "the container's port answered something else")
         })
     }
 }
 
-/// Waits for a fetch, and gives it up at its deadline.
-pub(super) async fn within(
-    operation: &'static str,
-    answer: JsFuture,
-    abort: AbortController,
-    deadline: Duration,
-) -> PortResult<JsValue> {
-    let pause = Delay::from(deadline);
-    pin_mut!(pause);
-    match select(answer, pause).await {
-        Either::Left((answer, _)) => answer.map_err(|error| absent(&error)),
-        Either::Right(((), _)) => {
-            abort.abort();
-            Err(PortError::new(ErrorKind::Timeout, operation, "the agent did not answer in time"))
-        }
-    }
-}
-
 const START: &str = "machine.start";
-
-fn set(object: &Object, name: &str, value: &JsValue) {
-    // A plain object takes every property.
-    let _ = Reflect::set(object, &JsValue::from_str(name), value);
-}
 
 /// What the platform says where there is no room or the image is not there yet; both pass.
 const PASSING: [&str; 6] = [

@@ -19,14 +19,14 @@ use serde::de::DeserializeOwned;
 use wasm_bindgen::JsValue;
 use worker::durable::{ObjectNamespace, Stub};
 use worker::send::SendWrapper;
-use worker::{AbortController, Delay, web_sys};
+use worker::{AbortController, web_sys};
 
 use super::carry;
 use super::host::{Internet, MachineHost};
 use super::message::{
     DEADLINE, EpochCall, FAILURE, MACHINE, StartCall, StatusAnswer, StopCall, StoppedAnswer, kind, name,
 };
-use crate::js::{js, message};
+use crate::js::{js, message, within};
 
 /// For an object to answer about its machine: a start with a large layer takes the longest.
 const PATIENCE: Duration = Duration::from_secs(900);
@@ -95,21 +95,13 @@ impl Machines {
         deadline: Duration,
     ) -> PortResult<web_sys::Response> {
         let stub = self.stub(operation, machine)?;
-        let fetch = stub.fetch_with_request(request.into());
-        let pause = Delay::from(deadline);
-        futures_util::pin_mut!(fetch, pause);
-        let response = match futures_util::future::select(fetch, pause).await {
-            futures_util::future::Either::Left((response, _)) => response
-                .map_err(|error| PortError::new(ErrorKind::Unavailable, operation, error.to_string()))?,
-            futures_util::future::Either::Right(((), _)) => {
-                abort.abort();
-                return Err(PortError::new(
-                    ErrorKind::Timeout,
-                    operation,
-                    "the machine's object does not answer",
-                ));
-            }
+        let Some(answer) = within(deadline, stub.fetch_with_request(request.into())).await else {
+            abort.abort();
+            let text = "the machine's object does not answer";
+            return Err(PortError::new(ErrorKind::Timeout, operation, text));
         };
+        let response =
+            answer.map_err(|error| PortError::new(ErrorKind::Unavailable, operation, error.to_string()))?;
         let Ok(Some(failure)) = response.headers().get(FAILURE) else { return Ok(response.into()) };
         let answer = carry::answer(response.into())?.into_body().collect(64 << 10, operation).await?;
         Err(PortError::new(kind(&failure), operation, String::from_utf8_lossy(&answer)))

@@ -32,7 +32,7 @@ impl Reading {
         length: u64,
         digest: Option<String>,
     ) -> PortResult<Self> {
-        let options = object(&[("mode", JsValue::from_str("byob"))]);
+        let options = object([("mode", JsValue::from_str("byob"))]);
         let reader = flow.reader(&options).map_err(|error| failed(operation, &error))?;
         let reading = Self {
             operation,

@@ -70,9 +70,9 @@ impl R2Blobs {
             || PortError::new(ErrorKind::Corrupt, operation, format!("{} has no digest", found.key()));
         let size =
             whole.checked_sub(TRAILER).filter(|_| text(&notes, TRAILED).is_some()).ok_or_else(corrupt)?;
-        let options = object(&[
-            ("range", object(&[("offset", number(size)), ("length", number(TRAILER))]).into()),
-            ("onlyIf", object(&[("etagMatches", JsValue::from_str(&found.etag()))]).into()),
+        let options = object([
+            ("range", object([("offset", number(size)), ("length", number(TRAILER))]).into()),
+            ("onlyIf", object([("etagMatches", JsValue::from_str(&found.etag()))]).into()),
         ]);
         let end = self.bucket.get(&found.key(), &options).await.map_err(|error| failed(operation, &error))?;
         let body = present(end).and_then(|end: Stored| end.body()).ok_or_else(|| {
@@ -101,7 +101,7 @@ impl R2Blobs {
         }
         let options = range.as_ref().map_or_else(Object::new, |range| {
             let length = number(range.end - range.start);
-            object(&[("range", object(&[("offset", number(range.start)), ("length", length)]).into())])
+            object([("range", object(&[("offset", number(range.start)), ("length", length)]).into())])
         });
         let found = match self.bucket.get(key.as_str(), &options).await {
             Ok(found) => present::<Stored>(found).ok_or_else(missing)?,
@@ -135,7 +135,7 @@ impl R2Blobs {
                 (None, Some(after)) => ("startAfter", JsValue::from_str(after.as_str())),
                 (None, None) => ("cursor", JsValue::UNDEFINED),
             };
-            let options = object(&[
+            let options = object([
                 ("prefix", JsValue::from_str(&format!("{prefix}/"))),
                 ("limit", JsValue::from_f64(left.into())),
                 from,

@@ -81,8 +81,8 @@ impl<'a> Upload<'a> {
 
     async fn send_part(&mut self) -> PortResult<()> {
         if self.sent.is_none() {
-            let notes = object(&[(TRAILED, JsValue::from_str("flareb1"))]);
-            let options = object(&[("customMetadata", notes.into())]);
+            let notes = object([(TRAILED, JsValue::from_str("flareb1"))]);
+            let options = object([("customMetadata", notes.into())]);
             let upload = again(async || self.bucket.create_upload(self.key.as_str(), &options).await).await?;
             self.sent = Some(Sent { upload: upload.unchecked_into(), parts: Array::new(), complete: false });
         }
@@ -100,8 +100,8 @@ impl<'a> Upload<'a> {
         let digest = self.hasher.finalize();
         let info = BlobInfo { size: self.size, blake3: digest.to_hex().to_string() };
         if self.sent.is_none() {
-            let notes = object(&[(DIGEST, JsValue::from_str(&info.blake3))]);
-            let options: Object = object(&[("customMetadata", notes.into())]);
+            let notes = object([(DIGEST, JsValue::from_str(&info.blake3))]);
+            let options: Object = object([("customMetadata", notes.into())]);
             let part = self.part();
             again(async || self.bucket.put(self.key.as_str(), &part, &options).await).await?;
             return Ok(info);
