@@ -1,15 +1,16 @@
 //! The command line: what there is, and which file runs it.
 
 use std::path::PathBuf;
+use std::pin::Pin;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::command::{
     attach, auth, build, config_ssh, cp, dev, doctor, exec, history, later, open, port_forward, print,
-    secret, serve, session, snapshot, ssh, template, token,
+    secret, serve, session, smoke, snapshot, ssh, template, token,
 };
 use crate::context::Context;
-use crate::exit::Outcome;
+use crate::exit::{Failure, Outcome};
 use crate::output::{Format, Output};
 use crate::page::PageArgs;
 use crate::run;
@@ -116,6 +117,8 @@ enum Command {
     Serve(serve::Serve),
     /// Look for what is wrong, and say how to cure it.
     Doctor(doctor::Doctor),
+    /// Do the main job once against a server, and say how it went.
+    Smoke(smoke::Smoke),
     /// Print completions for a shell.
     Completions(print::Completions),
     /// Print the manual.
@@ -157,6 +160,10 @@ impl Cli {
 }
 
 impl Command {
+    #[expect(
+        clippy::future_not_send,
+        reason = "the client runs on one thread; `smoke` runs any line, boxed without Send"
+    )]
     async fn run(self, context: &Context) -> Outcome {
         match self {
             Self::Auth(command) => auth::run(context, command).await,
@@ -177,6 +184,7 @@ impl Command {
             Self::Attach(args) => attach::run(context, args).await,
             Self::SshProxy(args) => ssh::proxy(context, args).await,
             Self::Doctor(args) => doctor::run(context, args).await,
+            Self::Smoke(args) => smoke::run(context, args).await,
             // The others run without a client, see `Cli::run`.
             Self::Completions(_)
             | Self::Man(_)
@@ -185,6 +193,18 @@ impl Command {
             | Self::Dev(_)
             | Self::Serve(_) => Ok(0),
         }
+    }
+}
+
+/// What a line will answer. Boxed by name: one of the commands runs others.
+pub(crate) type Running<'a> = Pin<Box<dyn Future<Output = Outcome> + 'a>>;
+
+/// Runs a line as if it had been typed, in surroundings of the caller's choice: its global options do not count.
+/// It answers as [`Cli::run`] does.
+pub(crate) fn line<'a>(context: &'a Context, words: &[&str]) -> Running<'a> {
+    match Cli::try_parse_from(std::iter::once("flare").chain(words.iter().copied())) {
+        Ok(cli) => Box::pin(cli.command.run(context)),
+        Err(error) => Box::pin(std::future::ready(Err(Failure::usage(error.to_string())))),
     }
 }
 

@@ -26,6 +26,17 @@ impl Context {
         Self { output, url, config_dir }
     }
 
+    /// The surroundings of a command that another one runs at this server, with the caller's folder of credentials or
+    /// another one. What it answers is kept, see [`Output::hearing`].
+    #[must_use]
+    pub fn hearing(&self, origin: &Origin, config_dir: Option<PathBuf>) -> Self {
+        Self {
+            output: self.output.hearing(),
+            url: Some(origin.to_string()),
+            config_dir: config_dir.or_else(|| self.config_dir.clone()),
+        }
+    }
+
     /// The folder of credentials and keys, absolute.
     ///
     /// # Errors

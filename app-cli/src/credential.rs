@@ -120,6 +120,14 @@ impl Store {
         self.write(&contents)
     }
 
+    /// Whether there are tokens for an origin, good or not.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn knows(&self, origin: &Origin) -> Result<bool, Failure> {
+        Ok(self.tokens(origin)?.is_some())
+    }
+
     fn tokens(&self, origin: &Origin) -> Result<Option<Tokens>, Failure> {
         Ok(self.read()?.origins.remove(&origin.to_string()).map(|entry| entry.tokens))
     }

@@ -17,6 +17,7 @@ pub mod page;
 pub mod place;
 pub mod run;
 pub mod serve;
+pub mod smoke;
 pub mod ssh;
 pub mod table;
 pub mod text;

@@ -11,6 +11,8 @@ use crate::exit::Failure;
 
 /// What every pipe takes at once that takes anything (PIPE_BUF).
 const AT_ONCE: usize = 4096;
+/// What is kept of an answer that is heard instead of shown.
+const HEARD: usize = 1 << 20;
 
 /// How results are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +33,8 @@ pub struct Output {
     terminal_err: bool,
     line: Mutex<Line>,
     never_waits: AtomicBool,
+    /// What commands answered, where nobody is shown it.
+    heard: Option<Mutex<Vec<u8>>>,
 }
 
 /// The one line of progress that a terminal shows.
@@ -71,7 +75,31 @@ impl Output {
             terminal_err: io::stderr().is_terminal(),
             line: Mutex::default(),
             never_waits: AtomicBool::new(false),
+            heard: None,
         }
+    }
+
+    /// An output for a command that another one runs: what it answers is kept for [`Output::heard`], as JSON and at most
+    /// 1 MiB of it, and its remarks are left out. Progress and warnings are shown.
+    #[must_use]
+    pub fn hearing(&self) -> Self {
+        Self {
+            format: Format::Json,
+            quiet: self.quiet,
+            colour_out: false,
+            colour_err: self.colour_err,
+            terminal_err: self.terminal_err,
+            line: Mutex::default(),
+            never_waits: AtomicBool::new(false),
+            heard: Some(Mutex::default()),
+        }
+    }
+
+    /// What was answered since the last time.
+    #[must_use]
+    pub fn heard(&self) -> Vec<u8> {
+        let kept = self.heard.as_ref().and_then(|heard| heard.lock().ok());
+        kept.map(|mut kept| std::mem::take(&mut *kept)).unwrap_or_default()
     }
 
     /// Whether results are JSON.
@@ -102,6 +130,13 @@ impl Output {
     /// Bytes on standard output.
     pub fn out_bytes(&self, bytes: &[u8]) {
         self.end_progress();
+        if let Some(heard) = &self.heard {
+            if let Ok(mut kept) = heard.lock() {
+                let room = HEARD.saturating_sub(kept.len()).min(bytes.len());
+                kept.extend_from_slice(bytes.get(..room).unwrap_or_default());
+            }
+            return;
+        }
         let mut stdout = io::stdout().lock();
         if let Err(error) = stdout.write_all(bytes).and_then(|()| stdout.flush()) {
             gone(&error);
@@ -142,7 +177,7 @@ impl Output {
 
     /// A remark beside the result.
     pub fn note(&self, text: &str) {
-        if !self.quiet {
+        if !self.quiet && self.heard.is_none() {
             self.end_progress();
             self.err(&format!("{}\n", clean(text)));
         }

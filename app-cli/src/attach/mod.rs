@@ -10,7 +10,7 @@ use std::io::Read as _;
 pub use keys::Keys;
 pub use local::{Raw, is_there, size};
 pub use typed::Typed;
-pub use view::{End, Sitting, hello};
+pub use view::{End, Screen, Sitting, hello};
 
 /// Pieces that were typed and not yet looked at; more waits in the kernel.
 const PIECES: usize = 16;

@@ -4,8 +4,8 @@ use std::io;
 
 use burstflare_ports::wire::terminal::{Ended, FromViewer, Hello, Size, ToViewer};
 use futures_util::{SinkExt as _, StreamExt as _};
-use tokio::io::AsyncWriteExt as _;
-use tokio::signal::unix::Signal;
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -13,9 +13,14 @@ use super::keys::Keys;
 use super::local;
 use super::typed::Typed;
 use crate::client::Socket;
+use crate::exit::Failure;
 
 /// Bytes that were shown and are not told of yet.
 const TOLD: u64 = 32 << 10;
+
+/// Where a terminal is shown.
+pub trait Screen: AsyncWrite + Send + Unpin {}
+impl<T: AsyncWrite + Send + Unpin> Screen for T {}
 
 /// How a connection ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -47,6 +52,17 @@ pub struct Sitting {
 }
 
 impl Sitting {
+    /// Before the first connection.
+    ///
+    /// # Errors
+    /// When the system has no signals for us.
+    pub fn new(typing: mpsc::Receiver<Vec<u8>>, read_only: bool) -> Result<Self, Failure> {
+        let resized = signal(SignalKind::window_change())
+            .map_err(|error| Failure::local("cannot listen to signals", error))?;
+        let (keys, typed) = (Keys::default(), Typed::default());
+        Ok(Self { typing, resized, keys, typed, read_only, doubtful: false })
+    }
+
     /// Takes what was typed; whether to detach.
     pub fn typed(&mut self, piece: Option<Vec<u8>>) -> bool {
         let Some(piece) = piece else { return true };
@@ -58,8 +74,8 @@ impl Sitting {
     }
 
     /// Carries one connection from its greeting to its end. Cancel-safe in so far as what is unconfirmed stays known.
-    pub async fn carry(&mut self, socket: Socket, hello: Hello) -> End {
-        match self.converse(socket, hello).await {
+    pub async fn carry(&mut self, socket: Socket, hello: Hello, screen: &mut impl Screen) -> End {
+        match self.converse(socket, hello, screen).await {
             Ok(end) => end,
             Err(_) => End::Broken,
         }
@@ -69,10 +85,10 @@ impl Sitting {
         &mut self,
         socket: Socket,
         hello: Hello,
+        screen: &mut impl Screen,
     ) -> Result<End, tokio_tungstenite::tungstenite::Error> {
         let Socket { mut sink, mut stream } = socket;
         sink.send(control(&FromViewer::Hello(hello))).await?;
-        let mut screen = tokio::io::stdout();
         let (mut shown, mut told) = (0_u64, 0_u64);
         let mut welcome = false;
         loop {
@@ -102,7 +118,7 @@ impl Sitting {
                 None | Some(Ok(Message::Close(_))) => return Ok(End::Broken),
                 Some(Err(error)) => return Err(error),
                 Some(Ok(Message::Binary(bytes))) => {
-                    show(&mut screen, &bytes).await?;
+                    show(screen, &bytes).await?;
                     shown += u64::try_from(bytes.len()).unwrap_or_default();
                     if shown - told >= TOLD {
                         told = shown;
@@ -126,7 +142,7 @@ impl Sitting {
     }
 }
 
-async fn show(screen: &mut tokio::io::Stdout, bytes: &[u8]) -> io::Result<()> {
+async fn show(screen: &mut impl Screen, bytes: &[u8]) -> io::Result<()> {
     screen.write_all(bytes).await?;
     screen.flush().await
 }

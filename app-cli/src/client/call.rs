@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use burstflare_ports::secret::Secret;
 use bytes::Bytes;
 use http::Method;
 use http_body_util::combinators::BoxBody;
@@ -31,6 +32,8 @@ pub struct Call {
     pub(super) idempotency: Option<String>,
     pub(super) last_event: Option<String>,
     pub(super) anonymous: bool,
+    /// Shown to a session's preview instead of credentials of ours.
+    pub(super) visitor: Option<Secret<String>>,
     single: bool,
 }
 
@@ -54,6 +57,7 @@ impl Call {
             idempotency: None,
             last_event: None,
             anonymous: false,
+            visitor: None,
             single: false,
         }
     }
@@ -150,6 +154,14 @@ impl Call {
     #[must_use]
     pub fn anonymous(mut self) -> Self {
         self.anonymous = true;
+        self
+    }
+
+    /// To a session's preview: shows this token in the header that previews take it in, and that applications never see.
+    #[must_use]
+    pub fn visitor(mut self, token: Secret<String>) -> Self {
+        self.anonymous = true;
+        self.visitor = Some(token);
         self
     }
 

@@ -24,10 +24,13 @@ pub use events::{Event, Events};
 pub use origin::Origin;
 pub use problem::exit_of;
 pub use reply::Reply;
-pub use socket::{Socket, open_socket, open_speaking};
+pub use socket::{Socket, open_preview_socket, open_socket, open_speaking};
 
 use crate::credential::Bearer;
 use crate::exit::{Exit, Failure};
+
+/// How a script shows a session's preview who it is: `Authorization` is the application's own.
+const VISITOR: &str = "flare-authorization";
 
 const TRIES: u32 = 3;
 /// The longest pause that a server may ask for before we give up instead of waiting.
@@ -185,6 +188,9 @@ impl Client {
         }
         if let Some(bearer) = bearer {
             request = request.header(header::AUTHORIZATION, authorization(bearer)?);
+        }
+        if let Some(token) = &call.visitor {
+            request = request.header(VISITOR, authorization(token.expose())?);
         }
         request.body((call.payload)()).map_err(|error| Failure::local("cannot make the request", error))
     }

@@ -37,6 +37,9 @@ pub(super) fn failure(origin: &Origin, status: StatusCode, location: Option<&str
     }
     let document: Value = serde_json::from_slice(body).unwrap_or_default();
     let text = |name: &str| document[name].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+    if document["ready"] == false {
+        return not_ready(&document);
+    }
     let code = text("code");
     let exit = exit_of(status, code.as_deref());
     let Some(mut message) = text("detail").or_else(|| text("title")) else {
@@ -47,6 +50,15 @@ pub(super) fn failure(origin: &Origin, status: StatusCode, location: Option<&str
         message = format!("{field}: {message}");
     }
     Failure { exit, code, message, hint: text("hint"), request_id: text("request_id") }
+}
+
+/// `/readyz` says which of its dependencies does not answer.
+fn not_ready(document: &Value) -> Failure {
+    let bad = document["probes"].as_object().into_iter().flatten().filter(|(_, probe)| probe["ok"] != true);
+    let names: Vec<String> =
+        bad.map(|(name, probe)| format!("{name} ({})", crate::table::field(probe, "problem"))).collect();
+    Failure::new(Exit::Unavailable, format!("the server is not ready: {}", names.join(", ")))
+        .hint("Look into the server's log.")
 }
 
 #[cfg(test)]
@@ -73,6 +85,17 @@ mod tests {
         let failure = failure(&origin(), StatusCode::BAD_GATEWAY, None, b"<html>oops</html>");
         assert_eq!(failure.exit, Exit::Unavailable);
         assert!(failure.message.contains("502"), "{failure}");
+    }
+
+    #[test]
+    fn a_server_that_is_not_ready_says_what_is_wrong() {
+        let body =
+            br#"{"ready":false,"probes":{"blobs":{"ok":true},"store":{"ok":false,"problem":"timeout"}}}"#;
+        let failure = failure(&origin(), StatusCode::SERVICE_UNAVAILABLE, None, body);
+        assert_eq!(
+            (failure.exit, failure.message.as_str()),
+            (Exit::Unavailable, "the server is not ready: store (timeout)")
+        );
     }
 
     #[test]

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use burstflare_ports::secret::Secret;
 use futures_util::StreamExt;
 use futures_util::stream::{SplitSink, SplitStream};
-use http::{HeaderValue, header};
+use http::{HeaderName, HeaderValue, header};
 use tokio::io::BufReader;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -14,7 +15,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use super::connect::{Wire, connect};
-use super::{Client, USER_AGENT, problem, unreachable};
+use super::{Client, USER_AGENT, VISITOR, authorization, problem, unreachable};
 use crate::exit::Failure;
 
 /// How long the other end may take to answer the handshake.
@@ -43,6 +44,20 @@ pub async fn open_socket(client: &Client, path_and_query: &str) -> Result<Socket
     opened.ok_or_else(|| unreachable(client.origin(), "it speaks another protocol"))
 }
 
+/// Opens a WebSocket of the application behind a session's preview, as the owner of this token.
+///
+/// # Errors
+/// As [`open_socket`].
+pub async fn open_preview_socket(
+    client: &Client,
+    path_and_query: &str,
+    token: &Secret<String>,
+) -> Result<Socket, Failure> {
+    let header = (HeaderName::from_static(VISITOR), authorization(token.expose())?);
+    let opened = open(client, path_and_query, Some(header)).await?;
+    opened.ok_or_else(|| unreachable(client.origin(), "it speaks another protocol"))
+}
+
 /// As [`open_socket`], with a subprotocol (RFC 6455 section 1.9); `None` when the other end does not speak it. The
 /// ticket is spent then.
 ///
@@ -53,13 +68,14 @@ pub async fn open_speaking(
     path_and_query: &str,
     subprotocol: &'static str,
 ) -> Result<Option<Socket>, Failure> {
-    open(client, path_and_query, Some(subprotocol)).await
+    let header = (header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(subprotocol));
+    open(client, path_and_query, Some(header)).await
 }
 
 async fn open(
     client: &Client,
     path_and_query: &str,
-    subprotocol: Option<&'static str>,
+    extra: Option<(HeaderName, HeaderValue)>,
 ) -> Result<Option<Socket>, Failure> {
     let origin = client.origin();
     let wire = BufReader::with_capacity(READ, connect(origin).await?);
@@ -69,10 +85,7 @@ async fn open(
         .into_client_request()
         .map_err(|error| failed(&error))?;
     request.headers_mut().insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
-    if let Some(subprotocol) = subprotocol {
-        let value = HeaderValue::from_static(subprotocol);
-        request.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, value);
-    }
+    request.headers_mut().extend(extra);
     let config = WebSocketConfig::default()
         .read_buffer_size(PART)
         // Every message is flushed by who sends it; the bound is what a slow server may leave with us.

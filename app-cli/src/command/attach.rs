@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::attach::{End, Keys, Raw, Sitting, Typed, hello, is_there, size, typing};
+use crate::attach::{End, Raw, Sitting, hello, is_there, size, typing};
 use crate::client::{Call, Client, Socket, open_socket};
 use crate::command::exec::number;
 use crate::command::ssh::awake;
@@ -66,15 +66,7 @@ pub async fn run(context: &Context, args: Attach) -> Outcome {
     context
         .output
         .note(&format!("attached to terminal {terminal} of {}; Ctrl-] d detaches", field(&session, "name")));
-    let sitting = Sitting {
-        typing: typing(),
-        resized: signal(SignalKind::window_change())
-            .map_err(|error| Failure::local("cannot listen to signals", error))?,
-        keys: Keys::default(),
-        typed: Typed::default(),
-        read_only: args.read_only,
-        doubtful: false,
-    };
+    let sitting = Sitting::new(typing(), args.read_only)?;
     sit(context, &mut visit, sitting, socket).await
 }
 
@@ -117,19 +109,51 @@ async fn choose(client: &Client, session: &str, args: &Attach) -> Result<u32, Fa
     if let Some(terminal) = args.terminal {
         return Ok(terminal);
     }
-    let number = |one: &Value| one["id"].as_u64().and_then(|id| u32::try_from(id).ok());
     if !args.new {
         let document = client.json(&Call::get(&["sessions", session, "terminals"])).await?;
-        let newest = items(&document).iter().filter(|one| one["ended"].is_null()).filter_map(number).max();
+        let newest = items(&document).iter().filter(|one| one["ended"].is_null()).filter_map(identity).max();
         if let Some(newest) = newest {
             return Ok(newest);
         }
     }
+    make(client, session).await
+}
+
+async fn make(client: &Client, session: &str) -> Result<u32, Failure> {
     let window = size();
     let wish = json!({ "rows": window.rows, "columns": window.columns });
     let made = client.json(&Call::post(&["sessions", session, "terminals"]).json(&wish)).await?;
-    number(&made)
+    identity(&made)
         .ok_or_else(|| Failure::new(Exit::Other, "the server's answer is not what this version understands"))
+}
+
+fn identity(terminal: &Value) -> Option<u32> {
+    terminal["id"].as_u64().and_then(|id| u32::try_from(id).ok())
+}
+
+/// Types these lines at a new terminal of a session that runs, and answers how its program ended and what was on the
+/// screen: for who has no terminal to sit at. The last line has to end the shell. Cancel-safe: the terminal stays.
+///
+/// # Errors
+/// When the terminal cannot be made or reached, or does not end in the ordinary way.
+pub(crate) async fn typed(client: &Client, session: &str, lines: &str) -> Result<(u8, Vec<u8>), Failure> {
+    let terminal = make(client, session).await?;
+    let mut visit = Visit { client, session: session.to_owned(), epoch: Value::Null, terminal };
+    let socket = visit.open().await?;
+    // Held to the end: a keyboard that is gone detaches.
+    let (keyboard, typing) = tokio::sync::mpsc::channel(1);
+    let _ = keyboard.send(lines.as_bytes().to_vec()).await;
+    let mut sitting = Sitting::new(typing, false)?;
+    let mut screen = Vec::new();
+    let greeting = hello(&viewer()?, size(), SCROLLBACK, false);
+    match sitting.carry(socket, greeting, &mut screen).await {
+        End::Ended(Ended::Code(code)) => Ok((code, screen)),
+        End::Ended(Ended::Signal(name)) => Ok((128_u8.saturating_add(number(&name)), screen)),
+        End::Gone(code) => Err(Failure::new(Exit::Other, format!("the terminal ended the view: {code}"))),
+        End::Detached | End::Broken => {
+            Err(Failure::new(Exit::Unavailable, "the connection to the terminal broke").hint("Try again."))
+        }
+    }
 }
 
 /// The terminal that we look at, in one life of its machine.
@@ -167,6 +191,7 @@ impl Visit<'_> {
 /// Shows the terminal until it ends or the user goes, over as many connections as it takes.
 async fn sit(context: &Context, visit: &mut Visit<'_>, mut sitting: Sitting, first: Socket) -> Outcome {
     let viewer = viewer()?;
+    let mut screen = tokio::io::stdout();
     // Heard before the terminal is raw: a signal that comes first must not leave it so.
     let mut hung_up =
         signal(SignalKind::hangup()).map_err(|error| Failure::local("cannot listen to signals", error))?;
@@ -180,7 +205,7 @@ async fn sit(context: &Context, visit: &mut Visit<'_>, mut sitting: Sitting, fir
         // What is above the screen stays there from the first time on.
         scrollback = 0;
         let end = tokio::select! {
-            end = sitting.carry(open, greeting) => end,
+            end = sitting.carry(open, greeting, &mut screen) => end,
             _ = hung_up.recv() => End::Detached,
         };
         match end {

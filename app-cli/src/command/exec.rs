@@ -112,7 +112,7 @@ pub(super) fn terminal() -> TtySize {
 }
 
 /// A time: a number, of seconds unless it says otherwise.
-fn span(text: &str) -> Result<Duration, String> {
+pub(super) fn span(text: &str) -> Result<Duration, String> {
     let at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(at);
     let number: u64 = number.parse().map_err(|_| "a time is a number with ms, s, m or h".to_owned())?;

@@ -32,9 +32,6 @@ pub enum Later {
     /// Make good what was left behind (not supported yet).
     #[command(hide = true)]
     Reconcile(Anything),
-    /// Try everything once (not supported yet).
-    #[command(hide = true)]
-    Smoke(Anything),
     /// Deploy to Cloudflare (not supported yet).
     #[command(hide = true)]
     Cloudflare(Anything),
@@ -55,7 +52,6 @@ pub fn run(command: &Later) -> Outcome {
         Later::Reconcile(_) => {
             ("reconcile", "The server reconciles by itself; `flare doctor` shows what is stuck.")
         }
-        Later::Smoke(_) => ("smoke", "Use `flare doctor`."),
         Later::Cloudflare(_) => ("cloudflare", "Use `flare dev` or `flare serve`."),
     };
     Err(Failure::new(Exit::Unsupported, format!("`flare {name}` is not supported yet")).hint(hint))

@@ -21,6 +21,7 @@ pub mod serve;
 pub mod server;
 pub mod session;
 pub mod session_wait;
+pub mod smoke;
 pub mod snapshot;
 pub mod ssh;
 pub mod template;

@@ -31,6 +31,7 @@ mod reference;
 mod rsync;
 mod secret;
 mod six_lines;
+mod smoke;
 mod snapshots;
 mod ssh;
 mod ssh_end;

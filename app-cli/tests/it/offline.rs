@@ -54,7 +54,6 @@ fn what_is_not_there_yet_says_so() {
         &["import", "f"],
         &["report"],
         &["reconcile"],
-        &["smoke"],
         &["cloudflare", "deploy", "--yes"],
     ] {
         let answer = place.flare(words).fails(9, "is not supported yet");
