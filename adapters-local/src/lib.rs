@@ -1,4 +1,4 @@
-//! The ports on one machine: SQLite, folders, tokio, and a sandbox of processes.
+//! The ports on one machine: SQLite, folders, tokio, and a sandbox of processes or a container engine.
 //!
 //! | port | here |
 //! |---|---|
@@ -7,7 +7,7 @@
 //! | jobs, workflows | [`queue::SqliteQueue`], [`workflow::SqliteWorkflows`] |
 //! | session actors | [`actors::LocalActors`] |
 //! | events, limits | [`feed::LocalFeed`], [`limit::MemoryRateLimiter`] |
-//! | machines and their agents | [`sandbox::SandboxRuntime`] |
+//! | machines and their agents | [`sandbox::SandboxRuntime`], [`docker::DockerRuntime`] |
 //! | clock, entropy, background, mail | [`clock`], [`background`], [`mail`] |
 //!
 //! What calls back into core is made first and given its counterpart by `run`, because core needs the port to be
@@ -18,8 +18,12 @@ pub mod actors;
 pub mod background;
 pub mod blobs;
 pub mod clock;
+#[cfg(target_os = "linux")]
+pub mod docker;
 pub mod feed;
 pub mod limit;
+#[cfg(target_os = "linux")]
+mod machine;
 pub mod mail;
 pub mod queue;
 #[cfg(target_os = "linux")]

@@ -100,6 +100,9 @@ pub enum DiskState {
     Fresh,
 }
 
+/// The operation of a `NotFound` that means: the image behind the base is not where machines run.
+pub const IMAGE: &str = "machine.image";
+
 /// Everything a machine is started from.
 #[derive(Debug)]
 pub struct MachineSpec {
@@ -204,7 +207,8 @@ pub trait MachineRuntime: Send + Sync + 'static {
     fn profile(&self) -> RuntimeProfile;
 
     /// Starts the machine, or finds the one that runs at this epoch. A machine of an earlier epoch is killed first.
-    /// `Unsupported` where no runtime is configured or the host cannot isolate; `Full` where no space is left.
+    /// `Unsupported` where no runtime is configured or the host cannot isolate; `Full` where no space is left;
+    /// `NotFound` in the operation [`IMAGE`] where the base's image is not there.
     async fn start(&self, spec: MachineSpec) -> PortResult<Started>;
 
     /// What is known about the machine; `None` where nothing is.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -20,8 +20,9 @@ use super::plan::{Descriptors, Source, c};
 use super::process::{self, Process};
 use super::record::{Folder, Life};
 use super::runtime::Inner;
-use super::tools::ToolFolder;
-use super::{cgroup, copy, disk, failed, socket, spawn};
+use super::{cgroup, copy, disk, failed, spawn};
+use crate::machine::tools::ToolFolder;
+use crate::machine::{EGRESS_SOCKET, egress, socket};
 
 /// A machine that was just started.
 #[derive(Debug)]
@@ -134,24 +135,14 @@ impl Inner {
 
     /// Listens where the machine's proxy is expected.
     pub(super) fn listen_egress(&self, folder: &Folder) -> PortResult<UnixListener> {
-        let place = folder.path.join("egress");
-        let made = match fs::create_dir(&place) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            outcome => outcome,
-        };
-        // The folder is bound into the machine, whose user is another one: only there can both be reached.
-        made.and_then(|()| fs::set_permissions(&place, fs::Permissions::from_mode(0o755)))
-            .and_then(|()| socket::listen(&place, "proxy.sock", 0o666))
-            .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+        egress::listen(&folder.path)
             .map_err(failed("machine.egress", "cannot listen for the machine's way out"))
     }
 
     fn boot(&self, mut boot: Boot) -> PortResult<Vec<u8>> {
         if self.config.network == NetworkMode::Proxy {
-            boot.egress = Some(wire::Egress {
-                listen: "127.0.0.1:3128".to_owned(),
-                socket: layout::EGRESS_SOCKET.to_owned(),
-            });
+            boot.egress =
+                Some(wire::Egress { listen: "127.0.0.1:3128".to_owned(), socket: EGRESS_SOCKET.to_owned() });
         }
         let mut path: Vec<String> = self.tools.iter().map(ToolFolder::path_inside).collect();
         path.append(&mut boot.path);

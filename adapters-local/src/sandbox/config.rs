@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use burstflare_ports::secret::Secret;
 
-use super::egress::Cidr;
+use crate::machine::egress::Cidr;
 
 /// How the agent is run. The program is opened once; replacing the file later does not concern running servers.
 #[derive(Debug, Clone)]

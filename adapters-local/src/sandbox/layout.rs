@@ -9,11 +9,7 @@ use super::kernel::attr;
 use super::plan::{Plan, Source, c};
 
 /// The persisted roots: path inside, and the name of their folder on a disk.
-pub(super) const ROOTS: [(&str, &str); 2] = [("workspace", "workspace"), ("home/flare", "home-flare")];
-/// Where the egress proxy's socket is, inside.
-pub(super) const EGRESS_SOCKET: &str = "/run/flare/egress/proxy.sock";
-/// Where tool folders are, inside.
-pub(super) const TOOLS: &str = "/opt/flare/tools";
+pub(crate) const ROOTS: [(&str, &str); 2] = [("workspace", "workspace"), ("home/flare", "home-flare")];
 /// The user inside.
 pub(super) const USER: u32 = 1000;
 
@@ -51,7 +47,7 @@ const PROC_HIDDEN_FOLDERS: [&str; 2] = ["acpi", "scsi"];
 /// A folder of tools.
 #[derive(Debug)]
 pub(super) struct Tool {
-    /// Its name below [`TOOLS`].
+    /// Its name below the folder of tools.
     pub name: String,
     /// Where it is on the host.
     pub source: Source,

@@ -7,13 +7,13 @@ use burstflare_ports::machine::Epoch;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::link::Connections;
+use super::cgroup;
 use super::process::Process;
 use super::record::{Folder, Life};
 use super::runtime::Inner;
 use super::spawn::Ended;
-use super::turns::{self, Kept};
-use super::{cgroup, egress};
+use crate::machine::link::Line;
+use crate::machine::{egress, turns};
 
 /// What this server holds of one machine, for as long as it knows it.
 #[derive(Debug, Default)]
@@ -23,10 +23,8 @@ pub(super) struct Slot {
     live: Mutex<Option<Live>>,
     /// How the last life ended, until somebody asks.
     last_end: Mutex<Option<(Epoch, End)>>,
-    /// Connections to its agent.
-    pub connections: Connections,
-    /// Its place among the starts, until its agent answers.
-    pub turn_of_start: Kept,
+    /// What carries calls to its agent.
+    pub line: Arc<Line>,
 }
 
 /// A life that goes on.
@@ -108,7 +106,7 @@ pub(super) fn hold(
     });
     let watcher = Task(tokio::spawn(super::watch::watch(
         inner.notices.clone(),
-        slot.connections.visits.subscribe(),
+        slot.line.connections.visits.subscribe(),
         inner.groups.bounds_memory(),
         folder.clone(),
         life.clone(),
@@ -119,7 +117,7 @@ pub(super) fn hold(
     tokio::spawn(async move {
         let unheard = async {
             tokio::time::sleep(turns::PATIENCE).await;
-            slot.turn_of_start.pass_on();
+            slot.line.turn_of_start.pass_on();
             std::future::pending::<()>().await;
         };
         tokio::select! {
@@ -128,13 +126,13 @@ pub(super) fn hold(
             // The runtime goes, the machine stays: it is the next one's to clear up.
             _ = open.changed() => return,
         }
-        slot.turn_of_start.pass_on();
+        slot.line.turn_of_start.pass_on();
         let how = process.reap();
         drop((proxy, watcher));
         cgroup::remove(&life.groups);
         // Who connects now should hear that nobody listens.
         let _ = std::fs::remove_file(folder.path.join("agent.sock"));
-        slot.connections.clear();
+        slot.line.connections.clear();
         *slot.last_end.lock().unwrap_or_else(PoisonError::into_inner) = Some((life.epoch, End(how)));
         slot.set(None);
         tracing::debug!(machine = %folder.key.owner, epoch = life.epoch, ?how, "machine ended");

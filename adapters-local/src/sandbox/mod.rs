@@ -14,40 +14,34 @@
 mod begin;
 mod cgroup;
 mod child;
-mod config;
+pub(crate) mod config;
 mod copy;
 mod disk;
-mod egress;
 mod idmap;
 mod job;
 mod kernel;
 mod layer;
-mod layout;
-mod link;
+pub(crate) mod layout;
 mod live;
 mod operations;
 mod plan;
 mod probe;
 mod process;
-mod record;
+pub(crate) mod record;
 mod remove;
-mod runtime;
+pub(crate) mod runtime;
 mod seccomp;
-mod socket;
 mod spawn;
-mod tools;
-mod turns;
 mod users;
-mod visit;
 mod watch;
 
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub use crate::machine::egress::fuzzing;
+pub use crate::machine::egress::{Cidr, InvalidCidr};
 pub use config::{
     AgentCommand, EgressConfig, Fallback, HostUsers, NetworkMode, SandboxConfig, UpstreamProxy,
 };
-#[cfg(feature = "fuzzing")]
-#[doc(hidden)]
-pub use egress::fuzzing;
-pub use egress::{Cidr, InvalidCidr};
 pub use probe::{Check, CheckState};
 pub use runtime::SandboxRuntime;
 pub use watch::{Notice, NoticeKind};
@@ -57,7 +51,7 @@ use std::io;
 use burstflare_ports::error::{ErrorKind, PortError};
 
 /// Turns an error of the host into a port's.
-fn failed<E: Into<io::Error>>(
+pub(crate) fn failed<E: Into<io::Error>>(
     operation: &'static str,
     context: impl Into<String>,
 ) -> impl FnOnce(E) -> PortError {

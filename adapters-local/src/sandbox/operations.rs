@@ -10,8 +10,8 @@ use super::live::{self, End, Slot};
 use super::record::Folder;
 use super::runtime::{Inner, blocking};
 use super::spawn::Ended;
-use super::turns::Turn;
 use super::{disk, failed};
+use crate::machine::turns::Turn;
 
 /// Refuses what speaks for a life that is over.
 fn current(folder: Option<&Folder>, epoch: Epoch, operation: &'static str) -> PortResult<()> {
@@ -58,7 +58,7 @@ pub(super) async fn start(
     let this = Arc::clone(&inner);
     let begun = blocking(move || this.begin(spec, layer.as_deref())).await?;
     let started = Started { disk: begun.disk };
-    slot.turn_of_start.keep(turn);
+    slot.line.turn_of_start.keep(turn);
     live::hold(&inner, &slot, begun.folder, begun.life, begun.process, begun.proxy);
     Ok(started)
 }

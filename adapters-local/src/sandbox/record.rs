@@ -64,7 +64,7 @@ pub(super) struct Seal {
 
 /// A machine's folder.
 #[derive(Debug, Clone)]
-pub(super) struct Folder {
+pub(crate) struct Folder {
     /// Where it is.
     pub path: PathBuf,
     /// Whose.
@@ -73,7 +73,7 @@ pub(super) struct Folder {
 
 impl Folder {
     /// The folder of a machine, where there is one.
-    pub(super) fn find(machines: &Path, owner: MachineOwner) -> Option<Self> {
+    pub(crate) fn find(machines: &Path, owner: MachineOwner) -> Option<Self> {
         let path = machines.join(owner.to_string());
         let target = fs::read_link(path.join("workspace")).ok()?;
         let workspace: Id<Workspace> = target.to_str()?.parse().ok()?;
@@ -81,7 +81,7 @@ impl Folder {
     }
 
     /// Finds or makes the folder of a machine.
-    pub(super) fn make(machines: &Path, key: MachineKey) -> PortResult<Self> {
+    pub(crate) fn make(machines: &Path, key: MachineKey) -> PortResult<Self> {
         if let Some(folder) = Self::find(machines, key.owner) {
             return Ok(folder);
         }
@@ -147,7 +147,7 @@ impl Folder {
 }
 
 /// Owners of all machine folders, in the order of their text.
-pub(super) fn owners(machines: &Path) -> PortResult<Vec<MachineOwner>> {
+pub(crate) fn owners(machines: &Path) -> PortResult<Vec<MachineOwner>> {
     let entries =
         fs::read_dir(machines).map_err(failed("machine.list", "cannot read the machines' folder"))?;
     let mut names: Vec<String> =
@@ -157,22 +157,25 @@ pub(super) fn owners(machines: &Path) -> PortResult<Vec<MachineOwner>> {
 }
 
 /// Makes a folder that only the server may enter; one that exists is fine.
-pub(super) fn private_folder(path: &Path) -> io::Result<()> {
+pub(crate) fn private_folder(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
+/// Whether a file has to survive the host's crash.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Durable {
+pub(crate) enum Durable {
     Yes,
     No,
 }
 
-fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
+/// Reads a file of a machine's folder; `None` where there is none that is whole.
+pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
     // A file that a host crash left empty or torn counts as absent.
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
-fn write<T: Serialize>(folder: &Path, name: &str, value: &T, durable: Durable) -> io::Result<()> {
+/// Puts a file of a machine's folder in the place of the one before.
+pub(crate) fn write<T: Serialize>(folder: &Path, name: &str, value: &T, durable: Durable) -> io::Result<()> {
     let beside = folder.join(format!("{name}.new"));
     let mut file = fs::File::create(&beside)?;
     file.write_all(&serde_json::to_vec(value)?)?;

@@ -19,7 +19,6 @@ use tokio::sync::{OwnedMutexGuard, broadcast};
 
 use super::cgroup::Groups;
 use super::config::{NetworkMode, SandboxConfig};
-use super::egress::Egress;
 use super::idmap::Maps;
 use super::layer::Layers;
 use super::live::{self, Slot};
@@ -27,11 +26,13 @@ use super::probe::{self, Check, CheckState};
 use super::process::{self, Process};
 use super::record::{self, Folder};
 use super::remove::Trash;
-use super::tools::{self, ToolFolder};
-use super::turns::Turns;
 use super::users::UserPool;
 use super::watch::Notice;
-use super::{failed, link, operations};
+use super::{failed, operations};
+use crate::machine::egress::Egress;
+use crate::machine::link;
+use crate::machine::tools::{self, ToolFolder};
+use crate::machine::turns::Turns;
 
 /// Machines as sandboxed processes of this host. Clones share everything.
 #[derive(Clone)]
@@ -130,14 +131,15 @@ impl SandboxRuntime {
 }
 
 /// Runs blocking work.
-pub(super) async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> PortResult<T> + Send + 'static,
 ) -> PortResult<T> {
     tokio::task::spawn_blocking(work).await.map_err(defect)?
 }
 
-fn defect(error: tokio::task::JoinError) -> PortError {
-    PortError::new(ErrorKind::Internal, "sandbox", "an operation did not end").with_source(error)
+/// An operation that panicked or was cut off by the end of the process.
+pub(crate) fn defect(error: tokio::task::JoinError) -> PortError {
+    PortError::new(ErrorKind::Internal, "machine", "an operation did not end").with_source(error)
 }
 
 impl Inner {
@@ -161,6 +163,15 @@ impl Inner {
         }
         let machines = config.data_dir.join("machines");
         record::private_folder(&machines).map_err(failed(OPEN, "cannot make the machines' folder"))?;
+        if let Some(owner) = record::owners(&machines)?
+            .iter()
+            .find(|owner| machines.join(owner.to_string()).join("container.json").exists())
+        {
+            let context = format!(
+                "{owner} is a container: delete the sessions of this data folder with --runtime docker first"
+            );
+            return Err(PortError::new(ErrorKind::Conflict, OPEN, context));
+        }
         let trash =
             Trash::open(config.data_dir.join("trash")).map_err(failed(OPEN, "cannot make the trash"))?;
         let root = rustix::process::geteuid().is_root();
@@ -349,6 +360,6 @@ impl AgentLink for SandboxRuntime {
     ) -> PortResult<http::Response<Body>> {
         let slot = self.inner.slot(target.machine.owner);
         let folder = self.inner.machines.join(target.machine.owner.to_string());
-        link::send(&slot, &folder, target, request, deadline).await
+        link::send(&slot.line, &folder, target, request, deadline).await
     }
 }

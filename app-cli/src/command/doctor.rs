@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use burstflare_adapters_local::docker::DockerRuntime;
 use burstflare_adapters_local::sandbox::{AgentCommand, Check, CheckState, SandboxConfig, SandboxRuntime};
 use burstflare_ports::machine::{Enforcement, RuntimeProfile};
 use clap::Args;
@@ -15,7 +16,7 @@ use crate::credential::Bearer;
 use crate::exit::{Failure, Outcome};
 use crate::output::Paint;
 use crate::place;
-use crate::serve::Status;
+use crate::serve::{Status, docker_config};
 
 /// Where to look.
 #[derive(Debug, Args)]
@@ -240,8 +241,22 @@ async fn host(data_dir: &Path, lines: &mut Vec<Line>) {
         Ok(checks) => lines.extend(checks.into_iter().map(checked)),
         Err(error) => lines.push(problem("sandbox", crate::serve::failure(&error))),
     }
+    docker(data_dir, lines).await;
     if trial != data_dir {
         let _ = std::fs::remove_dir_all(&trial);
+    }
+}
+
+/// What `--runtime docker` would find. Nothing of it is a problem for who uses the sandbox.
+async fn docker(data_dir: &Path, lines: &mut Vec<Line>) {
+    let variable = |name: &str| std::env::var(name).ok();
+    match docker_config(data_dir.to_owned(), None, &[], variable) {
+        Ok(config) => lines.extend(DockerRuntime::probe(&config).await.into_iter().map(checked)),
+        Err(failure) => {
+            let mut line = problem("docker engine", failure);
+            line.state = State::Note;
+            lines.push(line);
+        }
     }
 }
 

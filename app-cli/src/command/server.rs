@@ -6,16 +6,16 @@ use burstflare_adapters_local::sandbox::{
     AgentCommand, Cidr, EgressConfig, Fallback, NetworkMode, SandboxConfig,
 };
 use burstflare_core::Registration;
-use burstflare_ports::machine::{Isolation, MachineRuntime};
+use burstflare_ports::machine::Isolation;
 use clap::{Args, ValueEnum};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::context::Context;
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::place;
-use crate::serve::{Options, Plant, upstream};
+use crate::serve::{MachineConfig, Options, Plant, docker_config, upstream};
 
 /// What both servers take.
 #[derive(Debug, Args)]
@@ -23,6 +23,17 @@ pub struct Common {
     /// Where everything is kept; by default below $XDG_DATA_HOME.
     #[arg(long, value_name = "FOLDER")]
     data_dir: Option<PathBuf>,
+    /// What sessions run on.
+    #[arg(long, value_enum, default_value_t = Runtime::Sandbox)]
+    runtime: Runtime,
+    /// With --runtime docker: the image of sessions, which has to be on the engine (debian:12 where none is named). With a
+    /// name before it, as in rust=rust:1.90, that of templates whose `base` is that name; give it several times.
+    #[arg(long = "image", value_name = "[BASE=]IMAGE")]
+    images: Vec<String>,
+    /// With --runtime docker: the agent that is put into containers, linked statically; by default `flare-agent` beside this
+    /// program.
+    #[arg(long, value_name = "PATH")]
+    agent: Option<PathBuf>,
     /// The way out of sessions.
     #[arg(long, value_enum, default_value_t = Network::Proxy)]
     network: Network,
@@ -32,6 +43,15 @@ pub struct Common {
     /// Addresses that sessions may reach although they are private; give it several times.
     #[arg(long = "egress-allow", value_name = "CIDR")]
     egress_allow: Vec<Cidr>,
+}
+
+/// What sessions run on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Runtime {
+    /// Processes of this machine, kept apart by its kernel.
+    Sandbox,
+    /// Containers of this machine's Docker engine.
+    Docker,
 }
 
 /// The way out of sessions.
@@ -61,7 +81,35 @@ impl Common {
         fallback: Fallback,
     ) -> Result<Options, Failure> {
         let data_dir = self.data_dir()?;
-        let mut sandbox = SandboxConfig::new(data_dir.clone(), AgentCommand::this_program());
+        let machines = match self.runtime {
+            Runtime::Sandbox => self.sandbox(data_dir.clone(), fallback)?,
+            Runtime::Docker => self.docker(data_dir.clone())?,
+        };
+        Ok(Options { data_dir, registration, plan, machines })
+    }
+
+    fn docker(&self, data_dir: PathBuf) -> Result<MachineConfig, Failure> {
+        if self.network != Network::Proxy {
+            return Err(Failure::new(Exit::Unsupported, "--runtime docker supports --network proxy alone")
+                .hint("Leave --network out; --egress-allow CIDR opens private addresses."));
+        }
+        let variable = |name: &str| std::env::var(name).ok();
+        let mut config = docker_config(data_dir, self.agent.as_deref(), &self.images, variable)?;
+        config.egress = EgressConfig { allow: self.egress_allow.clone(), upstream: upstream(variable)? };
+        config.tools = self.tools()?;
+        Ok(MachineConfig::Docker(config))
+    }
+
+    fn tools(&self) -> Result<Vec<PathBuf>, Failure> {
+        self.tools.iter().map(|tool| place::absolute(tool)).collect()
+    }
+
+    fn sandbox(&self, data_dir: PathBuf, fallback: Fallback) -> Result<MachineConfig, Failure> {
+        if self.agent.is_some() || !self.images.is_empty() {
+            return Err(Failure::usage("--image and --agent are for --runtime docker")
+                .hint("The process sandbox shows this machine's own programs; it has no images."));
+        }
+        let mut sandbox = SandboxConfig::new(data_dir, AgentCommand::this_program());
         sandbox.network = match self.network {
             Network::Proxy => NetworkMode::Proxy,
             Network::Host => NetworkMode::Host,
@@ -69,15 +117,15 @@ impl Common {
         };
         let variable = |name: &str| std::env::var(name).ok();
         sandbox.egress = EgressConfig { allow: self.egress_allow.clone(), upstream: upstream(variable)? };
-        sandbox.tools = self.tools.iter().map(|tool| place::absolute(tool)).collect::<Result<_, _>>()?;
+        sandbox.tools = self.tools()?;
         sandbox.fallback = fallback;
-        Ok(Options { data_dir, registration, plan, sandbox })
+        Ok(MachineConfig::Sandbox(sandbox))
     }
 }
 
 /// Says what people should know about the machines here.
 pub(super) fn warn(context: &Context, plant: &Plant) {
-    let profile = plant.runtime.profile();
+    let profile = plant.machines.profile();
     if profile.isolation == Isolation::Process {
         context.output.warn("this machine cannot isolate sessions: they run as plain processes with your rights. `flare doctor` prints the cure.");
     }

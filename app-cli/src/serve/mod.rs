@@ -4,6 +4,7 @@ mod egress;
 mod key;
 mod lines;
 mod listen;
+mod machines;
 mod status;
 mod wiring;
 
@@ -11,6 +12,7 @@ pub use egress::upstream;
 pub use key::{earlier_master_keys, master_key};
 pub use lines::next_lines;
 pub use listen::{Listeners, loopback};
+pub use machines::{MachineConfig, Machines, docker_config};
 pub use status::Status;
 pub use wiring::{Options, Plant};
 

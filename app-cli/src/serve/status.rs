@@ -3,13 +3,13 @@
 use std::fs;
 use std::path::Path;
 
-use burstflare_adapters_local::sandbox::{Check, SandboxRuntime};
 use burstflare_core::ControlPlane;
 use burstflare_ports::error::PortResult;
-use burstflare_ports::machine::{MachineRuntime, RuntimeProfile};
+use burstflare_ports::machine::RuntimeProfile;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::Machines;
 use crate::place;
 
 const NAME: &str = "status.json";
@@ -36,14 +36,13 @@ impl Status {
     ///
     /// # Errors
     /// When the records cannot be read.
-    pub async fn now(plane: &ControlPlane, runtime: &SandboxRuntime, url: &str) -> PortResult<Self> {
+    pub async fn now(plane: &ControlPlane, machines: &Machines, url: &str) -> PortResult<Self> {
         let stuck = plane.stuck().await?;
-        let checks: &[Check] = runtime.checks();
         Ok(Self {
             pid: std::process::id(),
             url: url.to_owned(),
-            runtime: runtime.profile(),
-            checks: serde_json::to_value(checks).unwrap_or_default(),
+            runtime: machines.profile(),
+            checks: serde_json::to_value(&machines.checks).unwrap_or_default(),
             backlog: plane.ports().store.backlog().await?,
             stuck: stuck.into_iter().map(|item| (item.id, item.state, item.since.to_string())).collect(),
         })

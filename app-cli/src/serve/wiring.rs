@@ -12,14 +12,13 @@ use burstflare_adapters_local::feed::LocalFeed;
 use burstflare_adapters_local::limit::MemoryRateLimiter;
 use burstflare_adapters_local::mail::ConsoleMailer;
 use burstflare_adapters_local::queue::{QueueOptions, SqliteQueue};
-use burstflare_adapters_local::sandbox::{SandboxConfig, SandboxRuntime};
 use burstflare_adapters_local::sqlite::{DataFolder, SqliteDatabase, SqliteStore};
 use burstflare_adapters_local::workflow::{SqliteWorkflows, WorkflowOptions};
 use burstflare_core::{Config, ControlPlane, Ports, Registration};
 use burstflare_ports::clock::Clock;
 use burstflare_ports::error::PortError;
 
-use super::{Status, earlier_master_keys, failure, master_key};
+use super::{MachineConfig, Machines, Status, earlier_master_keys, failure, master_key};
 use crate::exit::Failure;
 
 /// Between two looks at what is on its way somewhere, each with a note for doctor.
@@ -39,7 +38,7 @@ pub struct Options {
     /// Plan of new workspaces.
     pub plan: &'static str,
     /// The machines.
-    pub sandbox: SandboxConfig,
+    pub machines: MachineConfig,
 }
 
 /// A control plane with everything it runs on.
@@ -47,7 +46,7 @@ pub struct Plant {
     /// The use cases.
     pub plane: ControlPlane,
     /// The machines.
-    pub runtime: SandboxRuntime,
+    pub machines: Machines,
     database: SqliteDatabase,
     queue: SqliteQueue,
     workflows: SqliteWorkflows,
@@ -69,21 +68,20 @@ impl Plant {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let database = SqliteDatabase::open(&folder, clock.now()).await.map_err(port)?;
         let blobs = Arc::new(FsBlobs::open(folder.path().join("blobs")).map_err(port)?);
-        let runtime = SandboxRuntime::open(options.sandbox, blobs.clone()).await.map_err(port)?;
+        let machines = Machines::open(options.machines, blobs.clone()).await?;
         let queue = SqliteQueue::new(database.clone(), Arc::clone(&clock), QueueOptions::default());
         let workflows =
             SqliteWorkflows::new(database.clone(), Arc::clone(&clock), WorkflowOptions::default());
         let actors = LocalActors::new(Arc::clone(&clock), 64);
         let background = Arc::new(TokioBackground::new(4096));
-        let machines = Arc::new(runtime.clone());
         let ports = Ports {
             store: Arc::new(SqliteStore::new(database.clone())),
             blobs,
             queue: Arc::new(queue.clone()),
             workflows: Arc::new(workflows.clone()),
             actors: Arc::new(actors.clone()),
-            runtime: machines.clone(),
-            agents: machines,
+            runtime: Arc::clone(&machines.runtime),
+            agents: Arc::clone(&machines.agents),
             feed: Arc::new(LocalFeed::default()),
             limiter: Arc::new(MemoryRateLimiter::new(Arc::clone(&clock), 100_000)),
             mailer: Arc::new(ConsoleMailer::new(Box::new(std::io::stderr()))),
@@ -99,7 +97,7 @@ impl Plant {
         };
         let plane = ControlPlane::new(ports, config);
         let data_dir = options.data_dir;
-        Ok(Self { plane, runtime, database, queue, workflows, actors, background, data_dir })
+        Ok(Self { plane, machines, database, queue, workflows, actors, background, data_dir })
     }
 
     /// Hands core over to what calls it back, takes up what an earlier process left, and keeps reconciling.
@@ -121,7 +119,7 @@ impl Plant {
     fn keep_reconciling(&self, url: String) {
         let plane = self.plane.clone();
         let data_dir = self.data_dir.clone();
-        let runtime = self.runtime.clone();
+        let machines = self.machines.clone();
         // Ends with the runtime.
         tokio::spawn(async move {
             let mut reconcile = tokio::time::interval(RECONCILE);
@@ -137,7 +135,7 @@ impl Plant {
                 if let Err(error) = done {
                     tracing::warn!(?error, "reconcile");
                 }
-                match Status::now(&plane, &runtime, &url).await {
+                match Status::now(&plane, &machines, &url).await {
                     Ok(status) if last.as_ref() != Some(&status) => {
                         status.write(&data_dir);
                         last = Some(status);
@@ -150,7 +148,7 @@ impl Plant {
     }
 
     async fn note(&self, url: &str) {
-        match Status::now(&self.plane, &self.runtime, url).await {
+        match Status::now(&self.plane, &self.machines, url).await {
             Ok(status) => status.write(&self.data_dir),
             Err(error) => tracing::warn!(?error, "status"),
         }

@@ -1,12 +1,14 @@
 //! Where a container engine starts us: the first process of any image, with no descriptors handed over. We listen on
-//! TCP ourselves, the boot message comes by an environment variable or on standard input, and where we are root the
+//! TCP or on a unix socket ourselves, the boot message comes by an environment variable or on standard input, and where we are root the
 //! folders are made ready before we become the session's user.
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
 use std::io::{self, Read};
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use base64::Engine as _;
@@ -23,9 +25,12 @@ const OURS: [&str; 9] = ["HOME", "USER", "LOGNAME", "SHELL", "HOSTNAME", "TERM",
 const CAPABILITIES: libc::c_ulong = 64;
 
 /// Listens, reads the boot message and becomes the user. Must run before any thread exists.
-pub(crate) fn take() -> io::Result<(Boot, OwnedFd)> {
+pub(crate) fn take(socket: Option<&Path>) -> io::Result<(Boot, OwnedFd)> {
     // First: who asks too early waits in the socket's queue instead of being refused.
-    let listener = listen()?;
+    let listener = match socket {
+        Some(path) => listen_at(path)?,
+        None => listen()?.into(),
+    };
     let mut message = match from_environment()? {
         Some(message) => message,
         None => from_input()?,
@@ -40,13 +45,29 @@ pub(crate) fn take() -> io::Result<(Boot, OwnedFd)> {
         // Changing users made us readable again.
         boot::undumpable();
     }
-    Ok((boot, listener.into()))
+    Ok((boot, listener))
 }
 
 fn listen() -> io::Result<TcpListener> {
     // Both families at once, where there are both.
     TcpListener::bind((Ipv6Addr::UNSPECIFIED, AGENT_PORT))
         .or_else(|_| TcpListener::bind((Ipv4Addr::UNSPECIFIED, AGENT_PORT)))
+}
+
+/// On a socket in a folder of the host's, which our starter alone has. The folder above it hides that from the user's
+/// processes: they could put a socket of their own into its place.
+fn listen_at(path: &Path) -> io::Result<OwnedFd> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    // The starter may be any user of the host. Who calls needs the key.
+    std::fs::set_permissions(path, Permissions::from_mode(0o666))?;
+    if let Some(hiding) = path.parent().and_then(Path::parent).filter(|above| above.parent().is_some()) {
+        std::fs::set_permissions(hiding, Permissions::from_mode(0o700))?;
+    }
+    Ok(listener.into())
 }
 
 /// Takes the message out of the environment: afterwards it stands nowhere, not even in `/proc/1/environ`.
@@ -103,11 +124,11 @@ fn prepare(boot: &Boot) -> io::Result<()> {
             chown(folder, Some(USER), Some(USER))?;
         }
     }
-    std::fs::set_permissions(private, std::fs::Permissions::from_mode(0o700))?;
+    std::fs::set_permissions(private, Permissions::from_mode(0o700))?;
     let shared = Path::new("/tmp");
     if !shared.is_dir() {
         std::fs::create_dir(shared)?;
-        std::fs::set_permissions(shared, std::fs::Permissions::from_mode(0o1777))?;
+        std::fs::set_permissions(shared, Permissions::from_mode(0o1777))?;
     }
     // Most engines have set it, and do not let us.
     let _ = rustix::system::sethostname(boot.hostname.as_bytes());

@@ -55,15 +55,15 @@ pub fn run() -> i32 {
     live(boot::take)
 }
 
-/// The same as the first process of a container: listens on TCP port [`burstflare_ports::wire::AGENT_PORT`], takes the
-/// boot message from [`burstflare_ports::wire::BOOT_VARIABLE`] or else from standard input up to its end, and where it is
+/// The same as the first process of a container: listens on the unix socket of this path, or on TCP port
+/// [`burstflare_ports::wire::AGENT_PORT`], takes the boot message from [`burstflare_ports::wire::BOOT_VARIABLE`] or else from standard input up to its end, and where it is
 /// root makes the folders and becomes uid 1000. The image may lack everything: a shell, a passwd file, the folders.
 #[must_use]
-pub fn run_in_container() -> i32 {
-    live(container::take)
+pub fn run_in_container(socket: Option<std::path::PathBuf>) -> i32 {
+    live(move || container::take(socket.as_deref()))
 }
 
-fn live(take: fn() -> io::Result<(Boot, OwnedFd)>) -> i32 {
+fn live(take: impl FnOnce() -> io::Result<(Boot, OwnedFd)>) -> i32 {
     boot::harden();
     let subscriber = tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).finish();
     // Only fails where an embedder has set its own, which is then the one to use.

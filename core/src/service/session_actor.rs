@@ -11,7 +11,9 @@ use base64::engine::general_purpose::STANDARD;
 use burstflare_ports::drive::SessionActor;
 use burstflare_ports::error::{ErrorKind, PortError, PortResult, Retry};
 use burstflare_ports::id::Id;
-use burstflare_ports::machine::{AgentTarget, DiskPlan, DiskState, MachineKey, MachineOwner, MachineSpec};
+use burstflare_ports::machine::{
+    AgentTarget, DiskPlan, DiskState, IMAGE, MachineKey, MachineOwner, MachineSpec,
+};
 use burstflare_ports::record::{
     Effect, Event as Notice, Failure, Goal, LayerRef, Session, SessionState, Snapshot, SnapshotKind,
     SnapshotState, VersionSpec, Workspace,
@@ -455,6 +457,9 @@ pub(super) fn machine_of(session: &Session) -> MachineKey {
 fn start_failure(error: &PortError) -> Failure {
     let (code, hint) = match error.kind() {
         ErrorKind::Unsupported => ("no_machine_runtime", "`flare doctor` says what is missing."),
+        ErrorKind::NotFound if error.operation() == IMAGE => {
+            ("image_not_found", "Bring the image to the server's engine, then start it again.")
+        }
         ErrorKind::Full => ("no_space", "Make room on the server's disk, then start it again."),
         ErrorKind::Corrupt => (rules::SNAPSHOT_LOST, "Its disk is kept. Restore an older snapshot."),
         ErrorKind::Timeout | ErrorKind::Unavailable => {

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use burstflare_ports::error::{ErrorKind, PortError, PortResult};
 
-use super::layout::TOOLS;
+use super::TOOLS;
 
 /// A folder of tools.
 #[derive(Debug, Clone)]
-pub(super) struct ToolFolder {
+pub(crate) struct ToolFolder {
     /// Its name inside, unique.
     pub name: String,
     /// Where it is.
@@ -20,14 +20,14 @@ pub(super) struct ToolFolder {
 
 impl ToolFolder {
     /// What is put on PATH.
-    pub(super) fn path_inside(&self) -> String {
+    pub(crate) fn path_inside(&self) -> String {
         let bin = if self.bin { "/bin" } else { "" };
         format!("{TOOLS}/{}{bin}", self.name)
     }
 }
 
 /// Looks the configured folders up and names them after their last parts.
-pub(super) fn find(folders: &[PathBuf]) -> PortResult<Vec<ToolFolder>> {
+pub(crate) fn find(folders: &[PathBuf]) -> PortResult<Vec<ToolFolder>> {
     let mut tools: Vec<ToolFolder> = Vec::new();
     for folder in folders {
         let real = fs::canonicalize(folder).ok().filter(|real| real.is_dir()).ok_or_else(|| {

@@ -42,20 +42,20 @@ type Answer = Response<Either<Full<Bytes>, Incoming>>;
 
 /// What all machines' proxies share.
 #[derive(Debug)]
-pub(in crate::sandbox) struct Egress {
+pub(crate) struct Egress {
     config: EgressConfig,
     places: Arc<Semaphore>,
 }
 
 impl Egress {
     /// A proxy of a configuration.
-    pub(in crate::sandbox) fn new(config: EgressConfig) -> Self {
+    pub(crate) fn new(config: EgressConfig) -> Self {
         Self { config, places: Arc::new(Semaphore::new(ALL_CONNECTIONS)) }
     }
 }
 
 /// Serves one machine until it is dropped.
-pub(in crate::sandbox) async fn serve(listener: UnixListener, egress: Arc<Egress>) {
+pub(crate) async fn serve(listener: UnixListener, egress: Arc<Egress>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
@@ -106,7 +106,7 @@ async fn serve_one(stream: UnixStream, egress: &Arc<Egress>, place: Place) {
 
 /// Why a request goes nowhere.
 #[derive(Debug)]
-pub(super) struct Refused(StatusCode, String);
+pub(crate) struct Refused(StatusCode, String);
 
 impl Refused {
     fn into_answer(self) -> Answer {
@@ -150,7 +150,7 @@ const UNUSUAL: &str = "ask for http://HOST/…, or CONNECT HOST:PORT";
 
 /// What a request asks for.
 #[derive(Debug)]
-pub(super) enum Wanted {
+pub(crate) enum Wanted {
     /// A connection.
     Tunnel(Target),
     /// To be carried to its server.
@@ -158,7 +158,7 @@ pub(super) enum Wanted {
 }
 
 impl Wanted {
-    pub(super) fn of(method: &Method, uri: &Uri) -> Result<Self, Refused> {
+    pub(crate) fn of(method: &Method, uri: &Uri) -> Result<Self, Refused> {
         if method == Method::CONNECT {
             return Target::of(uri.authority(), None).map(Self::Tunnel);
         }
@@ -171,13 +171,13 @@ impl Wanted {
 
 /// Where a request wants to go.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Target {
-    pub(super) host: String,
-    pub(super) port: u16,
+pub(crate) struct Target {
+    pub(crate) host: String,
+    pub(crate) port: u16,
 }
 
 impl Target {
-    pub(super) fn of(authority: Option<&Authority>, default_port: Option<u16>) -> Result<Self, Refused> {
+    pub(crate) fn of(authority: Option<&Authority>, default_port: Option<u16>) -> Result<Self, Refused> {
         let authority = authority.ok_or_else(|| Refused::bad("no host to connect to"))?;
         if authority.as_str().contains('@') {
             return Err(Refused::bad("no user names in addresses, please"));
@@ -201,7 +201,7 @@ impl Target {
         Refused(StatusCode::FORBIDDEN, text)
     }
 
-    pub(super) fn authority(&self) -> String {
+    pub(crate) fn authority(&self) -> String {
         let Self { host, port } = self;
         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
     }
@@ -378,13 +378,13 @@ async fn connect_status(stream: &mut TcpStream) -> Option<u16> {
 }
 
 /// The status of a reply's head.
-pub(super) fn status_of(head: &[u8]) -> Option<u16> {
+pub(crate) fn status_of(head: &[u8]) -> Option<u16> {
     let text = std::str::from_utf8(head).ok()?;
     text.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()
 }
 
 /// Removes what concerns one connection only (RFC 9110 section 7.6.1).
-pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()

@@ -12,23 +12,23 @@ use tokio::net::UnixStream;
 use tokio::sync::watch;
 
 /// How many are open to one machine; whoever subscribes is told whenever one opens or closes.
-pub(super) type Visits = watch::Sender<usize>;
+pub(crate) type Visits = watch::Sender<usize>;
 
 /// One of them.
 #[derive(Debug)]
-pub(super) struct Visit {
+pub(crate) struct Visit {
     all: Visits,
     counts: AtomicBool,
 }
 
 impl Visit {
-    pub(super) fn begin(all: &Visits) -> Arc<Self> {
+    pub(crate) fn begin(all: &Visits) -> Arc<Self> {
         all.send_modify(|open| *open += 1);
         Arc::new(Self { all: all.clone(), counts: AtomicBool::new(true) })
     }
 
     /// From now on it only listens.
-    pub(super) fn listens(&self) {
+    pub(crate) fn listens(&self) {
         if self.counts.swap(false, Ordering::Relaxed) {
             self.all.send_modify(|open| *open -= 1);
         }
@@ -43,10 +43,10 @@ impl Drop for Visit {
 
 /// A connection's stream, which knows that it is one.
 #[derive(Debug)]
-pub(super) struct Counted {
-    pub(super) stream: UnixStream,
+pub(crate) struct Counted {
+    pub(crate) stream: UnixStream,
     #[expect(dead_code, reason = "held, not read")]
-    pub(super) visit: Arc<Visit>,
+    pub(crate) visit: Arc<Visit>,
 }
 
 impl AsyncRead for Counted {

@@ -25,7 +25,7 @@ impl Short {
 }
 
 /// Listens on a name in a folder, in the place of what an earlier server or life left there.
-pub(super) fn listen(folder: &Path, name: &str, mode: u32) -> io::Result<UnixListener> {
+pub(crate) fn listen(folder: &Path, name: &str, mode: u32) -> io::Result<UnixListener> {
     let short = Short::new(folder, name)?;
     match fs::remove_file(&short.path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -37,7 +37,7 @@ pub(super) fn listen(folder: &Path, name: &str, mode: u32) -> io::Result<UnixLis
 }
 
 /// Connects to a name in a folder.
-pub(super) async fn connect(folder: &Path, name: &str) -> io::Result<tokio::net::UnixStream> {
+pub(crate) async fn connect(folder: &Path, name: &str) -> io::Result<tokio::net::UnixStream> {
     let short = Short::new(folder, name)?;
     tokio::net::UnixStream::connect(&short.path).await
 }

@@ -85,7 +85,7 @@ const REFUSED_V6: [Cidr; 4] =
     [Cidr::v6(0x2001, 0, 23), Cidr::v6(0x2001, 0xdb8, 32), Cidr::v6(0x2002, 0, 16), Cidr::v6(0x3fff, 0, 20)];
 
 /// Whether an address is one of the public internet.
-pub(super) fn public(address: IpAddr) -> bool {
+pub(crate) fn public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(_) => !REFUSED_V4.iter().any(|block| block.contains(address)),
         IpAddr::V6(_) => {
@@ -100,12 +100,12 @@ fn own(address: IpAddr) -> bool {
 }
 
 /// Whether a machine may reach an address.
-pub(super) fn allowed(address: IpAddr, allow: &[Cidr]) -> bool {
+pub(crate) fn allowed(address: IpAddr, allow: &[Cidr]) -> bool {
     allow.iter().any(|block| block.contains(address)) || (public(address) && !own(address))
 }
 
 /// Names that mean the host or its own network, wherever they would resolve to.
-pub(super) fn local_name(name: &str) -> bool {
+pub(crate) fn local_name(name: &str) -> bool {
     let name = name.trim_end_matches('.').to_ascii_lowercase();
     ["localhost", "local", "internal", "home.arpa", "localdomain"]
         .iter()

@@ -18,8 +18,8 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::live::Slot;
 use super::socket;
+use super::turns::Kept;
 use super::visit::{Counted, Visit, Visits};
 
 const SEND: &str = "agent.send";
@@ -33,9 +33,18 @@ const LISTENS: &str = "/v1/ports/watch";
 type Chunks = futures_util::stream::BoxStream<'static, Result<Frame<Bytes>, PortError>>;
 type Sent = Either<Full<Bytes>, StreamBody<Chunks>>;
 
+/// What carries calls to one machine's agent.
+#[derive(Debug, Default)]
+pub(crate) struct Line {
+    /// Connections to it.
+    pub connections: Connections,
+    /// Its machine's place among the starts, until it answers.
+    pub turn_of_start: Kept,
+}
+
 /// The connections to one agent.
 #[derive(Debug)]
-pub(super) struct Connections {
+pub(crate) struct Connections {
     idle: Mutex<Vec<Connection>>,
     places: Arc<Semaphore>,
     /// Those by which something may come to the machine. Without one, and without a process besides its agent, a machine
@@ -59,7 +68,7 @@ struct Connection {
 
 impl Connections {
     /// Forgets all idle connections: their machine ended.
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
@@ -79,15 +88,15 @@ impl Connections {
 }
 
 /// Sends a call; see [`burstflare_ports::machine::AgentLink::send`].
-pub(super) async fn send(
-    slot: &Arc<Slot>,
+pub(crate) async fn send(
+    line: &Arc<Line>,
     folder: &Path,
     target: &AgentTarget,
     request: http::Request<Body>,
     deadline: Duration,
 ) -> PortResult<http::Response<Body>> {
     let request = authenticated(target, request)?;
-    let call = exchange(slot, folder, target.epoch, request);
+    let call = exchange(line, folder, target.epoch, request);
     tokio::time::timeout(deadline, call)
         .await
         .map_err(|_| PortError::new(ErrorKind::Timeout, SEND, "the agent did not answer in time"))?
@@ -118,38 +127,38 @@ fn authenticated(target: &AgentTarget, request: http::Request<Body>) -> PortResu
 }
 
 async fn exchange(
-    slot: &Arc<Slot>,
+    line: &Arc<Line>,
     folder: &Path,
     epoch: Epoch,
     mut request: http::Request<Sent>,
 ) -> PortResult<http::Response<Body>> {
-    let place = Arc::clone(&slot.connections.places)
+    let place = Arc::clone(&line.connections.places)
         .acquire_owned()
         .await
         .map_err(|_| PortError::new(ErrorKind::Internal, SEND, "the machine takes no more calls"))?;
     let listens = request.uri().path() == LISTENS;
     // A kept connection may have been closed meanwhile; a request that never left can go on another one.
-    while let Some(mut connection) = slot.connections.take(epoch) {
+    while let Some(mut connection) = line.connections.take(epoch) {
         match connection.sender.try_send_request(request).await {
-            Ok(reply) => return Ok(answer(slot, connection, place, reply, listens)),
+            Ok(reply) => return Ok(answer(line, connection, place, reply, listens)),
             Err(mut refused) => match refused.take_message() {
                 Some(unsent) => request = unsent,
                 None => return Err(broken(refused.into_error())),
             },
         }
     }
-    let mut connection = dial(slot, folder, epoch).await?;
+    let mut connection = dial(line, folder, epoch).await?;
     let reply = connection.sender.send_request(request).await.map_err(broken)?;
-    Ok(answer(slot, connection, place, reply, listens))
+    Ok(answer(line, connection, place, reply, listens))
 }
 
-async fn dial(slot: &Slot, folder: &Path, epoch: Epoch) -> PortResult<Connection> {
+async fn dial(line: &Line, folder: &Path, epoch: Epoch) -> PortResult<Connection> {
     let absent = |error: io::Error| {
         PortError::new(ErrorKind::Unavailable, SEND, "no agent listens").with_source(error)
     };
     let stream = socket::connect(folder, "agent.sock").await.map_err(absent)?;
-    let visit = Visit::begin(&slot.connections.visits);
-    let line = Arc::downgrade(&visit);
+    let visit = Visit::begin(&line.connections.visits);
+    let noted = Arc::downgrade(&visit);
     let stream = TokioIo::new(Counted { stream, visit });
     let (sender, connection) = http1::Builder::new().handshake(stream).await.map_err(broken)?;
     tokio::spawn(async move {
@@ -158,7 +167,7 @@ async fn dial(slot: &Slot, folder: &Path, epoch: Epoch) -> PortResult<Connection
             tracing::debug!(%error, "connection to an agent ended");
         }
     });
-    Ok(Connection { epoch, sender, visit: line })
+    Ok(Connection { epoch, sender, visit: noted })
 }
 
 fn broken(error: hyper::Error) -> PortError {
@@ -175,13 +184,13 @@ fn broken(error: hyper::Error) -> PortError {
 
 /// Hands the reply on; its connection is kept once the body was read to its end.
 fn answer(
-    slot: &Arc<Slot>,
+    line: &Arc<Line>,
     connection: Connection,
     place: OwnedSemaphorePermit,
     reply: http::Response<Incoming>,
     listens: bool,
 ) -> http::Response<Body> {
-    slot.turn_of_start.pass_on();
+    line.turn_of_start.pass_on();
     if listens && let Some(visit) = connection.visit.upgrade() {
         visit.listens();
     }
@@ -192,7 +201,7 @@ fn answer(
         head.extensions.insert(Place(Arc::new(place)));
         return http::Response::from_parts(head, Body::empty());
     }
-    let state = Reading { body, kept: Some((Arc::clone(slot), connection, place)) };
+    let state = Reading { body, kept: Some((Arc::clone(line), connection, place)) };
     let chunks = futures_util::stream::unfold(Some(state), move |state| async move {
         let mut state = state?;
         loop {
@@ -204,10 +213,10 @@ fn answer(
                 }
                 Some(Err(error)) => return Some((Err(broken(error)), None)),
                 None => {
-                    if let Some((slot, connection, place)) = state.kept.take() {
+                    if let Some((line, connection, place)) = state.kept.take() {
                         drop(place);
                         if !listens {
-                            keep_when_ready(slot, connection);
+                            keep_when_ready(line, connection);
                         }
                     }
                     return None;
@@ -220,7 +229,7 @@ fn answer(
 
 struct Reading {
     body: Incoming,
-    kept: Option<(Arc<Slot>, Connection, OwnedSemaphorePermit)>,
+    kept: Option<(Arc<Line>, Connection, OwnedSemaphorePermit)>,
 }
 
 /// Counts an upgraded connection for as long as its reply is kept.
@@ -228,10 +237,10 @@ struct Reading {
 struct Place(#[expect(dead_code, reason = "held, not read")] Arc<OwnedSemaphorePermit>);
 
 /// The connection takes a moment after the last chunk until it can carry the next call.
-fn keep_when_ready(slot: Arc<Slot>, mut connection: Connection) {
+fn keep_when_ready(line: Arc<Line>, mut connection: Connection) {
     tokio::spawn(async move {
         if connection.sender.ready().await.is_ok() {
-            slot.connections.keep(connection);
+            line.connections.keep(connection);
         }
     });
 }

@@ -12,20 +12,20 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// Starts that begin at a time, for each processor.
 const EACH: usize = 2;
 /// A machine whose agent is not heard of by then holds nobody up any longer.
-pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The places of starts.
 #[derive(Debug)]
-pub(super) struct Turns(Arc<Semaphore>);
+pub(crate) struct Turns(Arc<Semaphore>);
 
 impl Turns {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Self(Arc::new(Semaphore::new(processors * EACH)))
     }
 
     /// Waits for a place. Cancel-safe: who goes away leaves the queue.
-    pub(super) async fn take(&self) -> PortResult<Turn> {
+    pub(crate) async fn take(&self) -> PortResult<Turn> {
         let closed =
             |_| PortError::new(ErrorKind::Internal, "machine.start", "no machine is started any more");
         Arc::clone(&self.0).acquire_owned().await.map(Turn).map_err(closed)
@@ -34,19 +34,19 @@ impl Turns {
 
 /// A place, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Turn(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
+pub(crate) struct Turn(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
 
 /// Where a machine keeps its turn until its agent answers for the first time.
 #[derive(Debug, Default)]
-pub(super) struct Kept(Mutex<Option<Turn>>);
+pub(crate) struct Kept(Mutex<Option<Turn>>);
 
 impl Kept {
-    pub(super) fn keep(&self, turn: Turn) {
+    pub(crate) fn keep(&self, turn: Turn) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(turn);
     }
 
     /// Lets the next one begin.
-    pub(super) fn pass_on(&self) {
+    pub(crate) fn pass_on(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
