@@ -1,4 +1,4 @@
-//! Prints wrangler's file of the local stack: `local PORT MAIN IMAGE [object|class]`. `.ci/cloudflare` writes it down.
+//! Prints wrangler's file of the local stack: `local NAME PORT MAIN IMAGE [object|class]`. `.ci/cloudflare` writes it down.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool for a script")]
 
 use std::collections::BTreeMap;
@@ -7,11 +7,13 @@ use burstflare_adapters_cloudflare::deployment::{Deployment, Environment, Image,
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let (port, main, image, policy) = match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [port, main, image] | [port, main, image, "object"] => (port, main, image, Policy::Object),
-        [port, main, image, "class"] => (port, main, image, Policy::Class),
+    let (name, port, main, image, policy) = match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [name, port, main, image] | [name, port, main, image, "object"] => {
+            (name, port, main, image, Policy::Object)
+        }
+        [name, port, main, image, "class"] => (name, port, main, image, Policy::Class),
         _ => {
-            eprintln!("local PORT MAIN IMAGE [object|class]");
+            eprintln!("local NAME PORT MAIN IMAGE [object|class]");
             std::process::exit(2);
         }
     };
@@ -23,7 +25,7 @@ fn main() {
         ("FLARE_PLAN", "local"),
     ];
     let deployment = Deployment {
-        name: "burstflare-local".to_owned(),
+        name: name.to_owned(),
         environment: Environment::Local,
         main: main.to_owned(),
         database: "00000000-0000-0000-0000-000000000000".to_owned(),
