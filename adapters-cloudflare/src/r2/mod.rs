@@ -101,7 +101,7 @@ impl R2Blobs {
         }
         let options = range.as_ref().map_or_else(Object::new, |range| {
             let length = number(range.end - range.start);
-            object([("range", object(&[("offset", number(range.start)), ("length", length)]).into())])
+            object([("range", object([("offset", number(range.start)), ("length", length)]).into())])
         });
         let found = match self.bucket.get(key.as_str(), &options).await {
             Ok(found) => present::<Stored>(found).ok_or_else(missing)?,
