@@ -29,9 +29,10 @@ fn main() {
         environment: Environment::Local,
         main: main.to_owned(),
         database: "00000000-0000-0000-0000-000000000000".to_owned(),
-        migrations: "migrations".to_owned(),
+        migrations: Some("migrations".to_owned()),
         policy,
         image: Image::Dockerfile(image.to_owned()),
+        site: None,
         variables: variables
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))

@@ -6,8 +6,8 @@ use std::pin::Pin;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::command::{
-    attach, auth, build, config_ssh, cp, dev, doctor, exec, history, later, open, port_forward, print,
-    secret, serve, session, smoke, snapshot, ssh, template, token,
+    attach, auth, build, cloudflare, config_ssh, cp, dev, doctor, exec, history, later, open, port_forward,
+    print, secret, serve, session, smoke, snapshot, ssh, template, token,
 };
 use crate::context::Context;
 use crate::exit::{Failure, Outcome};
@@ -115,6 +115,9 @@ enum Command {
     Dev(dev::Dev),
     /// Run the server for others.
     Serve(serve::Serve),
+    /// Deploy to Cloudflare: verify, provision, generate, migrate, deploy.
+    #[command(subcommand)]
+    Cloudflare(cloudflare::Cloudflare),
     /// Look for what is wrong, and say how to cure it.
     Doctor(doctor::Doctor),
     /// Do the main job once against a server, and say how it went.
@@ -183,6 +186,7 @@ impl Command {
             Self::Ssh(args) => ssh::run(context, args).await,
             Self::Attach(args) => attach::run(context, args).await,
             Self::SshProxy(args) => ssh::proxy(context, args).await,
+            Self::Cloudflare(command) => cloudflare::run(context, command).await,
             Self::Doctor(args) => doctor::run(context, args).await,
             Self::Smoke(args) => smoke::run(context, args).await,
             // The others run without a client, see `Cli::run`.

@@ -5,6 +5,7 @@ pub mod attach;
 pub mod bundle;
 pub mod cli;
 pub mod client;
+pub mod cloudflare;
 pub mod command;
 pub mod context;
 pub mod copy;

@@ -13,6 +13,7 @@
 //! | `FLARE_INTERNET` | variable | `open` or `closed`: whether machines reach the internet; open where it is absent |
 //! | `FLARE_MASTER_KEY` | secret | 32 bytes in base64; seals secrets at rest |
 //! | `FLARE_ORIGIN` | variable | the origin people use |
+//! | `FLARE_PREVIEW_DOMAIN` | variable | below it live previews; none where neither this nor `FLARE_PORT` is set |
 //! | `FLARE_PORT` | variable | on this machine: the port that loopback names are reached at |
 //! | `FLARE_REGISTRATION` | variable | `open`, `invite` or `closed`; closed where it is absent |
 //! | `FLARE_PLAN` | variable | the plan of new workspaces; `standard` where it is absent |
@@ -46,6 +47,7 @@ use worker::{Env, Error, HttpRequest, Request};
 
 pub use self::events::{Steps, reconcile, take};
 use crate::config::{ClientAddress, EdgeConfig, LoopbackRate, Origin};
+use crate::preview::PreviewDomain;
 use crate::router;
 
 /// Where a deployment that counts says what a request asked of the database: `reads=N, batches=M`.
@@ -227,12 +229,19 @@ fn config(env: &Env) -> worker::Result<Config> {
 fn edge(env: &Env) -> worker::Result<EdgeConfig> {
     let number = |text: String| text.parse().map_err(|_| refused("FLARE_PORT"));
     let origin = |text: String| Origin::parse(&text).map_err(|_| refused("FLARE_ORIGIN"));
-    Ok(EdgeConfig {
-        port: variable(env, "FLARE_PORT").map(number).transpose()?,
-        origin: variable(env, "FLARE_ORIGIN").map(origin).transpose()?,
-        loopback_rate: LoopbackRate::Counted,
-        ..EdgeConfig::dev(0)
-    })
+    let port = variable(env, "FLARE_PORT").map(number).transpose()?;
+    let origin = variable(env, "FLARE_ORIGIN").map(origin).transpose()?;
+    // Never a domain whose pages share cookies with ours.
+    let apart = |text: String| {
+        let domain: Option<PreviewDomain> = text.parse().ok();
+        let apart = domain.zip(origin.as_ref()).and_then(|(domain, origin)| domain.apart_from(origin).ok());
+        apart.ok_or_else(|| refused("FLARE_PREVIEW_DOMAIN"))
+    };
+    let previews = match variable(env, "FLARE_PREVIEW_DOMAIN") {
+        Some(text) => Some(apart(text)?),
+        None => port.map(|_| PreviewDomain::local()),
+    };
+    Ok(EdgeConfig { port, origin, previews, loopback_rate: LoopbackRate::Counted, ..EdgeConfig::dev(0) })
 }
 
 fn variable(env: &Env, name: &str) -> Option<String> {

@@ -20,15 +20,24 @@ impl Deployment {
         put("main", json!(self.main));
         put("compatibility_date", json!(COMPATIBILITY));
         put("vars", json!(self.variables));
-        put(
-            "d1_databases",
-            json!([{
-                "binding": binding::DATABASE,
-                "database_name": self.name,
-                "database_id": self.database,
-                "migrations_dir": self.migrations,
-            }]),
-        );
+        let mut database = json!({
+            "binding": binding::DATABASE, "database_name": self.name, "database_id": self.database,
+        });
+        if let Some(migrations) = &self.migrations {
+            database["migrations_dir"] = json!(migrations);
+        }
+        put("d1_databases", json!([database]));
+        if let Some(site) = &self.site {
+            put("account_id", json!(site.account));
+            // Only under its own names: what answers elsewhere is refused by the Worker anyway.
+            put("workers_dev", json!(false));
+            put("preview_urls", json!(false));
+            let own = json!({ "pattern": site.domain, "custom_domain": true });
+            let previews = site.previews.iter().map(|previews| {
+                json!({ "pattern": format!("*.{}/*", previews.domain), "zone_name": previews.zone })
+            });
+            put("routes", std::iter::once(own).chain(previews).collect());
+        }
         put("r2_buckets", json!([{ "binding": binding::BLOBS, "bucket_name": self.name }]));
         put(
             "durable_objects",
@@ -37,9 +46,8 @@ impl Deployment {
                 { "name": binding::WORKSPACES, "class_name": binding::WORKSPACE_CLASS },
             ] }),
         );
-        let jobs = format!("{}-jobs", self.name);
         // A job that was given up is looked at as one that failed for good, which the Worker knows by the queue's name.
-        let dead = format!("{jobs}-dead");
+        let (jobs, dead) = (self.jobs(), self.dead_jobs());
         put(
             "queues",
             json!({
@@ -125,6 +133,7 @@ impl Deployment {
 mod tests {
     use std::collections::BTreeMap;
 
+    use super::super::{Previews, Site};
     use super::*;
 
     fn deployment(policy: Policy) -> Deployment {
@@ -133,9 +142,10 @@ mod tests {
             environment: Environment::Local,
             main: "index.js".to_owned(),
             database: "id".to_owned(),
-            migrations: "migrations".to_owned(),
+            migrations: Some("migrations".to_owned()),
             policy,
             image: Image::Dockerfile("image/Dockerfile".to_owned()),
+            site: None,
             variables: BTreeMap::new(),
         }
     }
@@ -174,5 +184,19 @@ mod tests {
     #[test]
     fn a_local_file_has_no_routes() {
         assert!(deployment(Policy::Object).wrangler().get("routes").is_none());
+    }
+
+    #[test]
+    fn a_deployed_one_answers_to_its_own_names_alone() {
+        let site = Site {
+            account: "0".repeat(32),
+            domain: "flare.example.com".to_owned(),
+            previews: Some(Previews { domain: "p.example.net".to_owned(), zone: "example.net".to_owned() }),
+        };
+        let file = Deployment { site: Some(site), ..deployment(Policy::Object) }.wrangler();
+        let own = json!({ "pattern": "flare.example.com", "custom_domain": true });
+        let previews = json!({ "pattern": "*.p.example.net/*", "zone_name": "example.net" });
+        assert_eq!(file["routes"], json!([own, previews]));
+        assert_eq!(file["workers_dev"], false);
     }
 }

@@ -24,7 +24,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
 ///
 /// # Errors
 /// `Unavailable` when the server cannot be reached.
-pub(super) async fn connect(origin: &Origin) -> Result<Box<dyn Wire>, Failure> {
+pub(crate) async fn connect(origin: &Origin) -> Result<Box<dyn Wire>, Failure> {
     timeout(CONNECT, open(origin)).await.unwrap_or_else(|_| {
         Err(unreachable(origin, &format!("no answer within {} seconds", CONNECT.as_secs())))
     })

@@ -19,6 +19,7 @@ use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
 pub use call::{Call, MakePayload, Payload};
+pub(crate) use connect::connect;
 pub use connect::unreachable;
 pub use events::{Event, Events};
 pub use origin::Origin;
@@ -152,7 +153,7 @@ impl Client {
                 return Ok(idle.swap_remove(at));
             }
         }
-        let stream = connect::connect(&self.shared.origin).await.map_err(Broken::Fatal)?;
+        let stream = connect(&self.shared.origin).await.map_err(Broken::Fatal)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| Broken::Fatal(unreachable(&self.shared.origin, &error.to_string())))?;

@@ -32,9 +32,6 @@ pub enum Later {
     /// Make good what was left behind (not supported yet).
     #[command(hide = true)]
     Reconcile(Anything),
-    /// Deploy to Cloudflare (not supported yet).
-    #[command(hide = true)]
-    Cloudflare(Anything),
 }
 
 /// Says that it is not there yet, and what can be done instead.
@@ -52,7 +49,6 @@ pub fn run(command: &Later) -> Outcome {
         Later::Reconcile(_) => {
             ("reconcile", "The server reconciles by itself; `flare doctor` shows what is stuck.")
         }
-        Later::Cloudflare(_) => ("cloudflare", "Use `flare dev` or `flare serve`."),
     };
     Err(Failure::new(Exit::Unsupported, format!("`flare {name}` is not supported yet")).hint(hint))
 }

@@ -3,6 +3,7 @@
 pub mod attach;
 pub mod auth;
 pub mod build;
+pub mod cloudflare;
 pub mod config_ssh;
 pub mod cp;
 pub mod dev;

@@ -19,6 +19,9 @@ const RULES: [(&str, &[&str]); 8] = [
         &[
             "burstflare-app-edge",
             "burstflare-adapters-local",
+            // What describes a deployment: without the feature that brings the Worker, as the last test here says.
+            "burstflare-adapters-cloudflare",
+            "burstflare-migrations",
             "burstflare-agent",
             "burstflare-core",
             "burstflare-ports",

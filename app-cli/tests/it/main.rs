@@ -10,6 +10,7 @@ mod attach;
 mod browser;
 mod bundle;
 mod burst;
+mod cloudflare;
 mod config_ssh;
 mod cp;
 mod credentials;
