@@ -3,7 +3,7 @@
 //! | port | here |
 //! |---|---|
 //! | records | [`sqlite::SqliteStore`] |
-//! | blobs | [`blobs::FsBlobs`] |
+//! | blobs | [`blobs::FsBlobs`]; with feature `s3` also `s3::S3Blobs` |
 //! | jobs, workflows | [`queue::SqliteQueue`], [`workflow::SqliteWorkflows`] |
 //! | session actors | [`actors::LocalActors`] |
 //! | events, limits | [`feed::LocalFeed`], [`limit::MemoryRateLimiter`] |
@@ -26,6 +26,8 @@ pub mod limit;
 mod machine;
 pub mod mail;
 pub mod queue;
+#[cfg(feature = "s3")]
+pub mod s3;
 #[cfg(target_os = "linux")]
 pub mod sandbox;
 pub mod sqlite;

@@ -16,7 +16,7 @@ use crate::credential::Bearer;
 use crate::exit::{Failure, Outcome};
 use crate::output::Paint;
 use crate::place;
-use crate::serve::{Status, docker_config};
+use crate::serve::{BlobsPlace, Status, docker_config, tried};
 
 /// Where to look.
 #[derive(Debug, Args)]
@@ -24,6 +24,9 @@ pub struct Doctor {
     /// The data folder of the server on this machine; by default that of `flare dev`.
     #[arg(long, value_name = "FOLDER")]
     data_dir: Option<PathBuf>,
+    /// Also try everything that a server with these blobs does there, with the credentials of the environment.
+    #[arg(long, value_name = "PLACE")]
+    blobs: Option<BlobsPlace>,
 }
 
 /// How something stands.
@@ -81,6 +84,13 @@ pub async fn run(context: &Context, args: Doctor) -> Outcome {
         }
     }
     folder(&data_dir, &mut lines);
+    if let Some(place) = &args.blobs {
+        let tried = tried(place).await;
+        lines.extend(tried.into_iter().map(|(name, outcome)| match outcome {
+            Ok(detail) => Line::new(&name, State::Ok, detail),
+            Err(failure) => problem(&name, failure),
+        }));
+    }
     let wrong = lines.iter().filter(|line| line.state == State::Problem).count();
     let document = json!({ "ok": wrong == 0, "data_dir": data_dir, "checks": lines });
     context.output.result(&document, || render(context, &lines, wrong));

@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::place;
-use crate::serve::{MachineConfig, Options, Plant, docker_config, upstream};
+use crate::serve::{BlobsPlace, MachineConfig, Options, Plant, docker_config, upstream};
 
 /// What both servers take.
 #[derive(Debug, Args)]
@@ -34,6 +34,10 @@ pub struct Common {
     /// program.
     #[arg(long, value_name = "PATH")]
     agent: Option<PathBuf>,
+    /// Where builds and snapshots are stored: `folder` below the data folder, or
+    /// `s3://BUCKET/PREFIX?endpoint=URL&region=NAME` with the credentials of the environment.
+    #[arg(long, value_name = "PLACE", default_value = "folder")]
+    blobs: BlobsPlace,
     /// The way out of sessions.
     #[arg(long, value_enum, default_value_t = Network::Proxy)]
     network: Network,
@@ -85,7 +89,7 @@ impl Common {
             Runtime::Sandbox => self.sandbox(data_dir.clone(), fallback)?,
             Runtime::Docker => self.docker(data_dir.clone())?,
         };
-        Ok(Options { data_dir, registration, plan, machines })
+        Ok(Options { data_dir, blobs: self.blobs.clone(), registration, plan, machines })
     }
 
     fn docker(&self, data_dir: PathBuf) -> Result<MachineConfig, Failure> {
@@ -129,7 +133,7 @@ pub(super) fn warn(context: &Context, plant: &Plant) {
     if profile.isolation == Isolation::Process {
         context.output.warn("this machine cannot isolate sessions: they run as plain processes with your rights. `flare doctor` prints the cure.");
     }
-    for warning in &profile.warnings {
+    for warning in profile.warnings.iter().map(String::as_str).chain(plant.blobs_warning()) {
         context.output.warn(warning);
     }
 }

@@ -1,5 +1,6 @@
 //! The control plane on this machine: what `flare dev` and `flare serve` have in common.
 
+mod blobs;
 mod egress;
 mod key;
 mod lines;
@@ -8,6 +9,7 @@ mod machines;
 mod status;
 mod wiring;
 
+pub use blobs::{BlobsPlace, tried};
 pub use egress::upstream;
 pub use key::{earlier_master_keys, master_key};
 pub use lines::next_lines;

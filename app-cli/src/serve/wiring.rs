@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use burstflare_adapters_local::actors::LocalActors;
 use burstflare_adapters_local::background::TokioBackground;
-use burstflare_adapters_local::blobs::FsBlobs;
 use burstflare_adapters_local::clock::{OsEntropy, SystemClock};
 use burstflare_adapters_local::feed::LocalFeed;
 use burstflare_adapters_local::limit::MemoryRateLimiter;
@@ -18,6 +17,7 @@ use burstflare_core::{Config, ControlPlane, Ports, Registration};
 use burstflare_ports::clock::Clock;
 use burstflare_ports::error::PortError;
 
+use super::blobs::{BlobsHome, BlobsPlace};
 use super::{MachineConfig, Machines, Status, earlier_master_keys, failure, master_key};
 use crate::exit::Failure;
 
@@ -33,6 +33,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 pub struct Options {
     /// Everything lies below it.
     pub data_dir: PathBuf,
+    /// Where the blobs lie.
+    pub blobs: BlobsPlace,
     /// Who may make an account.
     pub registration: Registration,
     /// Plan of new workspaces.
@@ -51,6 +53,7 @@ pub struct Plant {
     queue: SqliteQueue,
     workflows: SqliteWorkflows,
     actors: LocalActors,
+    blobs: BlobsHome,
     background: Arc<TokioBackground>,
     data_dir: PathBuf,
 }
@@ -67,8 +70,8 @@ impl Plant {
         let earlier_master_keys = earlier_master_keys(folder.path())?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let database = SqliteDatabase::open(&folder, clock.now()).await.map_err(port)?;
-        let blobs = Arc::new(FsBlobs::open(folder.path().join("blobs")).map_err(port)?);
-        let machines = Machines::open(options.machines, blobs.clone()).await?;
+        let blobs = BlobsHome::open(&options.blobs, folder.path()).await?;
+        let machines = Machines::open(options.machines, blobs.blobs.clone()).await?;
         let queue = SqliteQueue::new(database.clone(), Arc::clone(&clock), QueueOptions::default());
         let workflows =
             SqliteWorkflows::new(database.clone(), Arc::clone(&clock), WorkflowOptions::default());
@@ -76,7 +79,7 @@ impl Plant {
         let background = Arc::new(TokioBackground::new(4096));
         let ports = Ports {
             store: Arc::new(SqliteStore::new(database.clone())),
-            blobs,
+            blobs: blobs.blobs.clone(),
             queue: Arc::new(queue.clone()),
             workflows: Arc::new(workflows.clone()),
             actors: Arc::new(actors.clone()),
@@ -97,7 +100,7 @@ impl Plant {
         };
         let plane = ControlPlane::new(ports, config);
         let data_dir = options.data_dir;
-        Ok(Self { plane, machines, database, queue, workflows, actors, background, data_dir })
+        Ok(Self { plane, machines, database, queue, workflows, actors, blobs, background, data_dir })
     }
 
     /// Hands core over to what calls it back, takes up what an earlier process left, and keeps reconciling.
@@ -107,6 +110,7 @@ impl Plant {
     pub async fn begin(&self, url: &str) -> Result<(), Failure> {
         let port = |error: PortError| failure(&error);
         let core = Arc::new(self.plane.clone());
+        self.blobs.begin();
         self.actors.run(core.clone());
         self.queue.run(core.clone());
         self.workflows.run(core).await.map_err(port)?;
@@ -114,6 +118,12 @@ impl Plant {
         self.note(url).await;
         self.keep_reconciling(url.to_owned());
         Ok(())
+    }
+
+    /// What people should know about where the blobs lie.
+    #[must_use]
+    pub fn blobs_warning(&self) -> Option<&str> {
+        self.blobs.warning.as_deref()
     }
 
     fn keep_reconciling(&self, url: String) {
@@ -162,6 +172,8 @@ impl Plant {
             self.actors.shutdown(DRAIN),
             self.background.shutdown(DRAIN),
         );
+        // Behind those who use them.
+        self.blobs.end(DRAIN).await;
         Status::remove(&self.data_dir);
         self.database.close().await;
     }

@@ -20,6 +20,9 @@ mod files;
 mod flare;
 mod folder;
 mod full_disk;
+#[cfg(feature = "s3")]
+#[path = "../../../adapters-local/tests/s3/garage.rs"]
+mod garage;
 mod ide;
 mod idle;
 mod kill_loop;
@@ -30,6 +33,8 @@ mod preview_browser;
 mod preview_raw;
 mod reference;
 mod rsync;
+#[cfg(feature = "s3")]
+mod s3;
 mod secret;
 mod six_lines;
 mod smoke;
