@@ -8,10 +8,12 @@
     reason = "a bench stops at surprises"
 )]
 
-#[path = "../tests/s3/garage.rs"]
-mod garage;
+#[expect(dead_code, reason = "the tests share it")]
 #[path = "../tests/s3/reach.rs"]
 mod reach;
+#[expect(dead_code, reason = "the tests share it")]
+#[path = "../tests/s3/server.rs"]
+mod server;
 
 use std::time::{Duration, Instant};
 
@@ -78,13 +80,13 @@ async fn bare(client: &aws_sdk_s3::Client, size: usize, count: usize) {
     let whole = bytes(size);
     let key = |number: usize| format!("bare/{size}/{number}");
     let put = median(count, async |number| {
-        let call = client.put_object().bucket(garage::BUCKET).key(key(number)).body(whole.clone().into());
+        let call = client.put_object().bucket(server::BUCKET).key(key(number)).body(whole.clone().into());
         call.send().await.expect("the put");
     });
     line("put", "bare SDK", size, put.await);
     let get = median(count, async |number| {
         let answer =
-            client.get_object().bucket(garage::BUCKET).key(key(number)).send().await.expect("the get");
+            client.get_object().bucket(server::BUCKET).key(key(number)).send().await.expect("the get");
         let (mut body, mut length) = (answer.body, 0);
         while let Some(chunk) = body.next().await {
             length += chunk.expect("its bytes").len();
@@ -99,10 +101,10 @@ async fn main() {
     if std::env::args().any(|word| word == "--list" || word == "--test") {
         return;
     }
-    let Some(garage) = garage::Garage::start() else { return };
-    let s3 = reach::blobs(reach::options(garage.port, "bench", "")).await;
-    let plain = reach::blobs(reach::options(garage.port, "plain", "&checksums=required")).await;
-    let client = reach::client(garage.port);
+    let Some(server) = server::Server::start() else { return };
+    let s3 = reach::blobs(reach::options(server.port, "bench", "")).await;
+    let plain = reach::blobs(reach::options(server.port, "plain", "&checksums=required")).await;
+    let client = reach::client(server.port);
     let folder = tempfile::tempdir().expect("a folder");
     let files = FsBlobs::open(folder.path()).expect("the folder");
     for (size, count) in [(SMALL, setting("BENCH_SMALL", 300)), (BIG, setting("BENCH_BIG", 6))] {

@@ -1,5 +1,5 @@
-//! Blobs on an S3 service: the conformance suite and everything that can go wrong on the way, against Garage, a server that people
-//! run for real. `.ci/tools/s3` builds it.
+//! Blobs on an S3 service: the conformance suite and everything that can go wrong on the way, against a server that people run for
+//! real. `.ci/tools/s3` installs it.
 #![expect(
     clippy::expect_used,
     clippy::panic,
@@ -15,10 +15,10 @@ mod broken;
 mod faulty;
 #[path = "s3/fresh.rs"]
 mod fresh;
-#[path = "s3/garage.rs"]
-mod garage;
 #[path = "s3/leftovers.rs"]
 mod leftovers;
+#[path = "s3/listing.rs"]
+mod listing;
 #[path = "s3/mistakes.rs"]
 mod mistakes;
 #[path = "s3/plain.rs"]
@@ -27,6 +27,9 @@ mod plain;
 mod proxy;
 #[path = "s3/reach.rs"]
 mod reach;
+#[expect(dead_code, reason = "tests of other crates share it")]
+#[path = "s3/server.rs"]
+mod server;
 #[path = "s3/virtual_host.rs"]
 mod virtual_host;
 

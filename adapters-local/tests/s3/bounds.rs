@@ -10,10 +10,10 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 
 use crate::fresh::Fresh;
-use crate::garage::PATIENCE;
 use crate::key;
 use crate::proxy::{Call, Fault};
 use crate::reach::options;
+use crate::server::PATIENCE;
 
 const CHUNK: usize = 1 << 20;
 /// Two parts on their way and one that waits; the body is not asked for more.

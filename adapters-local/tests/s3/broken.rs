@@ -9,9 +9,9 @@ use burstflare_ports::error::ErrorKind;
 use burstflare_ports::stream::Body;
 
 use crate::fresh::Fresh;
-use crate::garage::{Garage, PATIENCE};
 use crate::proxy::{Call, Fault};
 use crate::reach::{options, short};
+use crate::server::{PATIENCE, Server};
 use crate::{bytes, flow, key, read};
 
 const BIG: usize = 20 << 20;
@@ -210,9 +210,9 @@ async fn what_is_told_to_go_goes_although_the_answer_is_lost() {
 
 #[tokio::test]
 async fn a_service_that_never_answers_ends_in_a_deadline() {
-    let Some(garage) = Garage::start() else { return };
-    crate::reach::blobs(options(garage.port, "x", "")).await;
-    let proxy = crate::proxy::Proxy::start(garage.port).await;
+    let Some(server) = Server::start() else { return };
+    crate::reach::blobs(options(server.port, "x", "")).await;
+    let proxy = crate::proxy::Proxy::start(server.port).await;
     let mut options = options(proxy.port, "x", "");
     options.deadlines.attempt = Duration::from_millis(500);
     options.deadlines.operation = Duration::from_secs(2);

@@ -11,31 +11,35 @@ use burstflare_ports::memory::MemoryBlobs;
 use burstflare_ports::stream::{Body, ByteStream};
 use bytes::Bytes;
 
-use crate::garage::{self, Garage};
 use crate::proxy::Proxy;
 use crate::reach;
+use crate::server::{self, Kind, Server};
 
 /// Ends with its server.
 pub(crate) struct Fresh {
     pub(crate) blobs: S3Blobs,
     pub(crate) proxy: Option<Proxy>,
-    garage: Garage,
+    server: Server,
 }
 
 impl Fresh {
     /// Blobs on a server of their own, spoken to as `make` says.
     pub(crate) async fn start(make: impl FnOnce(u16) -> S3Options) -> Option<Self> {
-        let garage = Garage::start()?;
-        let blobs = reach::blobs(make(garage.port)).await;
-        Some(Self { blobs, proxy: None, garage })
+        let server = Server::start()?;
+        let blobs = reach::blobs(make(server.port)).await;
+        Some(Self { blobs, proxy: None, server })
     }
 
     /// With a proxy before it, which passes everything on until it is told otherwise.
     pub(crate) async fn behind_proxy(make: impl FnOnce(u16) -> S3Options) -> Option<Self> {
-        let garage = Garage::start()?;
-        let proxy = Proxy::start(garage.port).await;
+        let server = Server::start()?;
+        let proxy = Proxy::start(server.port).await;
         let blobs = reach::blobs(make(proxy.port)).await;
-        Some(Self { blobs, proxy: Some(proxy), garage })
+        Some(Self { blobs, proxy: Some(proxy), server })
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        self.server.kind
     }
 
     pub(crate) fn proxy(&self) -> &Proxy {
@@ -44,13 +48,13 @@ impl Fresh {
 
     /// The same place, not through the proxy: to see what is really there.
     pub(crate) async fn direct(&self, prefix: &str) -> S3Blobs {
-        reach::blobs(reach::options(self.garage.port, prefix, "")).await
+        reach::blobs(reach::options(self.server.port, prefix, "")).await
     }
 
     /// Puts an object as any other program would.
     pub(crate) async fn put_foreign(&self, key: &str, text: &'static str) {
-        let client = reach::client(self.garage.port);
-        let call = client.put_object().bucket(garage::BUCKET).key(key).body(Bytes::from(text).into());
+        let client = reach::client(self.server.port);
+        let call = client.put_object().bucket(server::BUCKET).key(key).body(Bytes::from(text).into());
         call.send().await.expect("put");
     }
 

@@ -8,9 +8,9 @@ use burstflare_ports::stream::Body;
 use futures_util::{StreamExt, stream};
 
 use crate::fresh::Fresh;
-use crate::garage::PATIENCE;
 use crate::proxy::{Call, Fault};
 use crate::reach::{blobs, options};
+use crate::server::PATIENCE;
 use crate::{bytes, key};
 
 /// Ten parts, and then nothing, for ever.

@@ -14,7 +14,8 @@ mod prefixed {
 
     burstflare_ports::blob_tests!(
         #[tokio::test]
-        backend
+        backend,
+        unless crate::server::left_out
     );
 }
 
@@ -29,12 +30,16 @@ mod bare {
     use crate::reach::options;
 
     async fn backend() -> Arc<dyn Blobs> {
-        let make = |port| S3Options { part: 64 << 10, ..options(port, "", "&checksums=required") };
+        let make = |port| S3Options {
+            part: crate::server::least_part(),
+            ..options(port, "", "&checksums=required")
+        };
         Fresh::or_memory(Fresh::start(make).await)
     }
 
     burstflare_ports::blob_tests!(
         #[tokio::test]
-        backend
+        backend,
+        unless crate::server::left_out
     );
 }

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use burstflare_adapters_local::s3::{Deadlines, S3Blobs, S3Keys, S3Options};
 use burstflare_ports::secret::Secret;
 
-use crate::garage::{BUCKET, KEY, PATIENCE, SECRET};
+use crate::server::{BUCKET, KEY, PATIENCE, REGION, SECRET};
 
 /// How a server on this port is spoken to; `more` is added to the URL.
 pub(crate) fn options(port: u16, prefix: &str, more: &str) -> S3Options {
-    let place = format!("s3://{BUCKET}/{prefix}?endpoint=http://127.0.0.1:{port}&region=garage{more}");
+    let place = format!("s3://{BUCKET}/{prefix}?endpoint=http://127.0.0.1:{port}&region={REGION}{more}");
     let keys = S3Keys { id: KEY.to_owned(), secret: Secret::new(SECRET.to_owned()) };
     S3Options { keys: Some(keys), ..S3Options::new(place.parse().expect("a place")) }
 }
@@ -42,7 +42,7 @@ pub(crate) fn client(port: u16) -> aws_sdk_s3::Client {
         .behavior_version(aws_sdk_s3::config::BehaviorVersion::latest())
         .http_client(aws_smithy_http_client::Builder::new().build_http())
         .credentials_provider(aws_sdk_s3::config::Credentials::new(KEY, SECRET, None, None, "test"))
-        .region(aws_sdk_s3::config::Region::new("garage"))
+        .region(aws_sdk_s3::config::Region::new(REGION))
         .endpoint_url(format!("http://127.0.0.1:{port}"))
         .force_path_style(true);
     aws_sdk_s3::Client::from_conf(config.build())

@@ -9,9 +9,9 @@ use burstflare_ports::blob::Blobs;
 use burstflare_ports::conformance::{BLOB_CASES, fresh_seed};
 use burstflare_ports::secret::Secret;
 
-use crate::garage::{BUCKET, Garage, KEY, SECRET};
 use crate::proxy::{Call, Proxy};
 use crate::reach::blobs;
+use crate::server::{BUCKET, DOMAIN, KEY, REGION, SECRET, Server, left_out};
 
 const INSIDE: &str = "FLARE_TEST_VIRTUAL_HOST";
 
@@ -20,10 +20,10 @@ async fn every_case_holds_in_the_virtual_host_style_through_a_proxy() {
     if std::env::var_os(INSIDE).is_some() {
         return inside().await;
     }
-    let Some(garage) = Garage::start() else { return };
+    let Some(server) = Server::start() else { return };
     // The bucket has to be there before somebody else looks for it.
-    blobs(crate::reach::options(garage.port, "", "")).await;
-    let proxy = Proxy::start(garage.port).await;
+    blobs(crate::reach::options(server.port, "", "")).await;
+    let proxy = Proxy::start(server.port).await;
     let url = format!("http://127.0.0.1:{}", proxy.port);
     let mut child = Command::new(std::env::current_exe().expect("this test"));
     child.args([
@@ -44,12 +44,12 @@ async fn every_case_holds_in_the_virtual_host_style_through_a_proxy() {
 }
 
 async fn inside() {
-    let place = format!("s3://{BUCKET}/v?endpoint=http://s3.test&region=garage&addressing=host");
+    let place = format!("s3://{BUCKET}/v?endpoint=http://{DOMAIN}&region={REGION}&addressing=host");
     let keys = S3Keys { id: KEY.to_owned(), secret: Secret::new(SECRET.to_owned()) };
     let backend =
         blobs(S3Options { keys: Some(keys), ..S3Options::new(place.parse().expect("a place")) }).await;
     let backend: Arc<dyn Blobs> = Arc::new(backend);
-    for case in BLOB_CASES {
+    for case in BLOB_CASES.iter().filter(|case| !left_out(case.name)) {
         let found = (case.run)(Arc::clone(&backend), fresh_seed(7)).await;
         assert_eq!(found, Ok(()), "{}", case.name);
     }

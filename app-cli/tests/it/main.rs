@@ -20,9 +20,6 @@ mod files;
 mod flare;
 mod folder;
 mod full_disk;
-#[cfg(feature = "s3")]
-#[path = "../../../adapters-local/tests/s3/garage.rs"]
-mod garage;
 mod ide;
 mod idle;
 mod kill_loop;
@@ -35,6 +32,10 @@ mod reference;
 mod rsync;
 #[cfg(feature = "s3")]
 mod s3;
+#[cfg(feature = "s3")]
+#[expect(dead_code, reason = "tests of other crates share it")]
+#[path = "../../../adapters-local/tests/s3/server.rs"]
+mod s3_server;
 mod secret;
 mod six_lines;
 mod smoke;
