@@ -87,20 +87,13 @@ impl Api {
     pub async fn ask(&self, call: &Call) -> Result<Result<Answer, Refusal>, Failure> {
         let mut tried = 1;
         loop {
-            let failure = match self.once(call).await {
+            match self.once(call).await {
                 Ok((Err(refusal), after)) if refusal.is_passing() => {
-                    self.pause(tried, after).await?;
-                    refused("Cloudflare's API", &refusal)
+                    self.pause(tried, after, refused("Cloudflare's API", &refusal)).await?;
                 }
                 Ok((outcome, _)) => return Ok(outcome),
-                Err(Broken::Lost(failure)) => {
-                    self.pause(tried, None).await?;
-                    failure
-                }
+                Err(Broken::Lost(failure)) => self.pause(tried, None, failure).await?,
                 Err(Broken::Over(failure)) => return Err(failure),
-            };
-            if tried == TRIES {
-                return Err(failure);
             }
             tried += 1;
         }
@@ -120,26 +113,26 @@ impl Api {
     /// # Errors
     /// When time or tries are used up.
     pub async fn write(&self, call: &Call, tried: u32) -> Result<Written, Failure> {
-        let failure = match self.once(call).await {
+        match self.once(call).await {
             Ok((Ok(answer), _)) => return Ok(Written::Done(answer)),
             Ok((Err(refusal), after)) if refusal.is_passing() => {
-                self.pause(tried, after).await?;
-                refused("Cloudflare's API", &refusal)
+                self.pause(tried, after, refused("Cloudflare's API", &refusal)).await?;
             }
             Ok((Err(refusal), _)) => return Ok(Written::Refused(refusal)),
-            Err(Broken::Lost(failure)) => {
-                self.pause(tried, None).await?;
-                failure
-            }
+            Err(Broken::Lost(failure)) => self.pause(tried, None, failure).await?,
             Err(Broken::Over(failure)) => return Err(failure),
-        };
-        if tried >= TRIES { Err(failure) } else { Ok(Written::Unknown) }
+        }
+        Ok(Written::Unknown)
     }
 
-    async fn pause(&self, tried: u32, asked: Option<Duration>) -> Result<(), Failure> {
+    /// Waits before the next try; where there is none any more, the last one's failure is the answer.
+    async fn pause(&self, tried: u32, asked: Option<Duration>, failure: Failure) -> Result<(), Failure> {
+        if tried >= TRIES {
+            return Err(failure);
+        }
         let pause = asked.unwrap_or(PAUSE * 2u32.saturating_pow(tried.saturating_sub(1))).min(LONGEST);
         if Instant::now() + pause >= self.end {
-            return Err(late());
+            return Err(Failure { message: format!("it took too long: {}", failure.message), ..late() });
         }
         sleep(pause).await;
         Ok(())

@@ -5,6 +5,7 @@
 //! Everything is found by its name before it is made, so a run that was cut off is simply run again.
 
 mod api;
+mod bootstrap;
 mod database;
 mod file;
 mod find;
@@ -15,6 +16,7 @@ mod settings;
 mod wrangler;
 
 pub use api::{Api, Written};
+pub use bootstrap::bootstrap_code;
 pub use database::RestDatabase;
 pub use file::GeneratedFile;
 pub use find::{Found, Zone, find, zone_of};

@@ -26,8 +26,6 @@ const REFRESH: Duration = Duration::from_secs(30 * 86_400);
 const RECOVERY_CODES: usize = 10;
 /// Recovery codes do not grow old in a person's lifetime.
 const RECOVERY: Duration = Duration::from_secs(100 * 365 * 86_400);
-/// Life of the first operator's code.
-const BOOTSTRAP: Duration = Duration::from_secs(7 * 86_400);
 /// How many names are tried for a personal workspace.
 const NAME_ATTEMPTS: usize = 5;
 
@@ -279,25 +277,6 @@ impl ControlPlane {
     /// When it cannot be recorded.
     pub async fn logout(&self, caller: &Caller) -> Result<()> {
         self.revoke(caller.sign_in, &caller.origin, "auth.logout").await
-    }
-
-    /// A single-use code for the first operator of a deployment without users; `None` where there is a user.
-    ///
-    /// # Errors
-    /// When it cannot be recorded.
-    pub async fn bootstrap_code(&self) -> Result<Option<Secret<String>>> {
-        if self.store().any_user().await? {
-            return Ok(None);
-        }
-        let (text, grant) = self.new_grant(GrantKind::Bootstrap, self.now(), BOOTSTRAP)?;
-        let mut change = ChangeSet::new(Family::Directory);
-        change.guards.push(Guard::Free(Unique::FirstUser));
-        change.puts.push(Put::Grant(grant));
-        match self.commit(change).await {
-            Ok(()) => Ok(Some(text)),
-            Err(CommitError::Refused(_)) => Ok(None),
-            Err(error) => Err(refusal(error)),
-        }
     }
 
     async fn revoke(&self, id: Id<SignIn>, origin: &Origin, action: &str) -> Result<()> {

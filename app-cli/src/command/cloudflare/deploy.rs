@@ -1,12 +1,16 @@
 //! `flare cloudflare deploy`: looks whether everything is ready, and lets wrangler deploy.
 
+use std::sync::Arc;
+
+use burstflare_ports::secret::Secret;
 use clap::Args;
 use serde_json::json;
 
 use super::generate::{described, drifted};
 use super::{Common, Desk, not_provisioned};
 use crate::cloudflare::{
-    Found, Keys, MASTER_KEY, TURNSTILE_SECRET, Target, Wrangler, find, local, pending, secrets,
+    Found, Keys, MASTER_KEY, TURNSTILE_SECRET, Target, Wrangler, bootstrap_code, find, local, pending,
+    secrets,
 };
 use crate::context::Context;
 use crate::exit::{Exit, Failure, Outcome};
@@ -38,12 +42,26 @@ pub(super) async fn run(context: &Context, args: &Deploy) -> Outcome {
     }
     let desk = common.desk()?;
     context.output.progress("deploy: looking whether everything is ready");
-    ready(&desk).await?;
+    let database = ready(&desk).await?;
     context.output.progress("deploy: wrangler");
     wrangler.run(&["deploy", "-c", &file], Some(&desk.keys), common.timeout).await?;
-    let document = json!({ "environment": name, "deployed": true, "origin": origin });
+    // What was deployed stays deployed, also where this does not work.
+    let code = match bootstrap_code(Arc::clone(&desk.api), &desk.keys.account, &database).await {
+        Ok(code) => code.map(Secret::into_inner),
+        Err(failure) => {
+            context.output.failure(&failure);
+            None
+        }
+    };
+    let document = json!({ "environment": name, "deployed": true, "origin": origin, "bootstrap_code": code });
     context.output.result(&document, || {
-        format!("Deployed to {origin}.\n\nTo go back to what was before: `wrangler rollback -c {file}`.")
+        let first = code.as_ref().map(|code| format!(
+            "\n\nThe first operator registers with this code, which works once:\n\n  flare auth register --email you@example.com --code {code} --url {origin}"
+        ));
+        format!(
+            "Deployed to {origin}. To go back to what was before: `wrangler rollback -c {file}`.{}",
+            first.unwrap_or_default()
+        )
     });
     Ok(0)
 }
@@ -74,8 +92,8 @@ fn built(target: &Target) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Everything that the Worker is going to ask for is there.
-async fn ready(desk: &Desk) -> Result<(), Failure> {
+/// Everything that the Worker is going to ask for is there. Answers the database's id.
+async fn ready(desk: &Desk) -> Result<String, Failure> {
     let deployment = described(desk).await?;
     for resource in deployment.resources() {
         if !matches!(find(&desk.api, desk.account(), &resource).await?, Found::There(_)) {
@@ -97,7 +115,7 @@ async fn ready(desk: &Desk) -> Result<(), Failure> {
     }
     let missing = pending(&desk.api, account, &deployment.database).await?.missing;
     match missing.first() {
-        None => Ok(()),
+        None => Ok(deployment.database),
         Some(first) => {
             let what = format!("the database lacks {} migrations, {} first", missing.len(), first.name);
             Err(Failure::new(Exit::Conflict, what)

@@ -24,6 +24,7 @@ fn everything_has_to_be_ready_first() {
     desk.write("worker/build/index_bg.wasm", "");
     let answer = desk.flare(&["deploy", "--json"]).ok();
     assert_eq!(answer.json()["origin"], "https://flare.example.com");
+    assert!(answer.json()["bootstrap_code"].is_string(), "for the first operator");
     assert!(answer.err.contains("wrangler says hello"), "{answer:?}");
     let argv = desk.read("argv");
     let words: Vec<&str> = argv.lines().collect();
@@ -77,4 +78,27 @@ fn an_interrupted_deploy_ends_wrangler() {
     let status = crate::flare::wait(&mut child).expect("ended");
     assert_eq!(status.code(), Some(130));
     assert!(desk.place.path("ended").is_file());
+}
+
+#[test]
+fn the_first_operator_gets_a_code_until_there_is_one() {
+    let desk = Desk::ready();
+    let code = desk.flare(&["deploy", "--json"]).ok().json()["bootstrap_code"].clone();
+    let grants = desk.stub.sql("SELECT kind, user FROM grants");
+    assert_eq!(grants.len(), 1, "{grants:?}");
+    let kept = serde_json::to_string(&desk.stub.sql("SELECT * FROM grants")).expect("text");
+    assert!(code.as_str().is_some_and(|code| !kept.contains(code)), "only its digest is kept");
+    // It says so, and what was deployed stays deployed.
+    desk.stub.fault("POST /d1/database/uuid-of-burstflare-staging/raw", 20, super::stub::Fault::CutBefore);
+    let answer = desk.flare(&["deploy", "--json"]).ok();
+    assert!(
+        answer.json()["bootstrap_code"].is_null() && answer.err.contains("makes another one"),
+        "{answer:?}"
+    );
+    desk.stub.account().calm();
+    desk.stub
+        .sql("INSERT INTO users (id, email, revision, created_at) VALUES ('usr_1', 'a@example.com', 1, 1)");
+    let answer = desk.flare(&["deploy", "--json"]).ok();
+    assert!(answer.json()["bootstrap_code"].is_null(), "{answer:?}");
+    assert!(!answer.err.contains("makes another one"), "{answer:?}");
 }
