@@ -2,7 +2,7 @@
 //! on Containers, live hints through Durable Objects, rate limits by their binding.
 //!
 //! Binding handles are `Send`, only the futures of JavaScript promises are not: each method's body goes through
-//! [`js`], so that the same traits and the same router serve both homes.
+//! `js`, so that the same traits and the same router serve both homes.
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "runtime")]

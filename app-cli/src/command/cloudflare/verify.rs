@@ -156,14 +156,12 @@ async fn account(desk: &Desk) -> Result<Vec<Check>, Failure> {
         ("Workflows", "Workers Scripts: Edit", one(Call::get(&["accounts", id, "workflows"]))),
         ("Containers", "Containers: Edit", Call::get(&["accounts", id, "containers", "applications"])),
     ] {
-        context_free(&mut checks, name, desk.api.ask(&call).await?.map(drop), |refusal| {
-            missing(refusal, right)
-        });
+        readable(&mut checks, name, desk.api.ask(&call).await?.map(drop), |refusal| missing(refusal, right));
     }
     Ok(checks)
 }
 
-fn context_free(
+fn readable(
     checks: &mut Vec<Check>,
     name: &'static str,
     outcome: Result<(), Refusal>,
@@ -179,6 +177,7 @@ async fn domains(desk: &Desk) -> Result<Vec<Check>, Failure> {
     let target = &desk.target;
     let mut checks = Vec::new();
     let found = zone_of(&desk.api, &desk.keys.account, &target.domain).await;
+    let mut zones: Vec<Zone> = found.iter().flatten().cloned().collect();
     checks.push(zone("domain", &target.domain, found));
     match &target.preview_domain {
         None => checks.push(wrong(
@@ -191,6 +190,7 @@ async fn domains(desk: &Desk) -> Result<Vec<Check>, Failure> {
             let found = zone_of(&desk.api, &desk.keys.account, domain).await;
             // Universal certificates cover names one label below the zone, and previews stand one below their domain.
             let deeper = matches!(&found, Ok(Some(zone)) if zone.name != *domain);
+            zones.extend(found.iter().flatten().cloned());
             checks.push(zone("previews", domain, found));
             if deeper {
                 checks.push(wrong(
@@ -200,6 +200,19 @@ async fn domains(desk: &Desk) -> Result<Vec<Check>, Failure> {
                     "Take a domain that is a zone itself, or order an advanced certificate for these names.",
                 ));
             }
+        }
+    }
+    for zone in zones {
+        for (name, right, part) in [
+            ("DNS", "DNS: Edit", &["dns_records"][..]),
+            ("routes", "Workers Routes: Edit", &["workers", "routes"]),
+        ] {
+            let path: Vec<&str> =
+                ["zones", zone.id.as_str()].into_iter().chain(part.iter().copied()).collect();
+            let outcome = desk.api.ask(&Call::get(&path)).await?.map(drop);
+            readable(&mut checks, name, outcome, |_| {
+                format!("Add the permission {right} to the token, for the zone {}.", zone.name)
+            });
         }
     }
     Ok(checks)

@@ -317,6 +317,7 @@ impl Shared {
                         .collect(),
                 )
             }
+            ("GET", ["zones", _, "workers", "routes"]) => done(json!([])),
             ("GET", ["zones", _, "dns_records"]) => {
                 let list =
                     account.records.iter().map(|name| json!({ "id": format!("r-{name}"), "name": name }));

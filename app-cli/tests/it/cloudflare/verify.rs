@@ -43,6 +43,10 @@ fn a_permission_that_lacks_is_named() {
     assert!(check(&document, "Queues")["hint"].as_str().is_some_and(|hint| hint.contains("Queues: Edit")));
     assert_eq!(check(&document, "D1")["state"], "ok");
     desk.flare(&["provision", "--yes"]).fails(4, "Authentication error");
+    desk.stub.account().denied = vec!["/workers/routes"];
+    let document = desk.flare(&["verify", "--json"]).json();
+    let hint = check(&document, "routes")["hint"].as_str().unwrap_or_default();
+    assert!(hint.contains("Workers Routes: Edit") && hint.contains("example.com"), "{hint}");
 }
 
 #[test]
