@@ -43,7 +43,7 @@ pub(super) async fn run(context: &Context, args: &Migrate) -> Outcome {
         return Ok(0);
     }
     let question = format!("Apply to the database {}:\n  {}\nGo on?", desk.target.name, names.join("\n  "));
-    confirm(context, args.yes, &question)?;
+    confirm(context, args.yes, &question).await?;
     for migration in &plan.missing {
         context.output.progress(&format!("applying {}", migration.name));
         apply(&desk.api, &desk.keys.account, &database, migration).await?;

@@ -123,8 +123,9 @@ fn no_zone(domain: &str) -> Failure {
         .hint("Add the domain in the dashboard (\"Add a domain\"), and give the token Zone: Read for it.")
 }
 
-/// Asks at a terminal; where nobody can answer, `--yes` has to be said.
-fn confirm(context: &Context, yes: bool, question: &str) -> Result<(), Failure> {
+/// Asks at a terminal; where nobody can answer, `--yes` has to be said. Reads on a thread of its own, so that Ctrl-C ends the
+/// question, too.
+async fn confirm(context: &Context, yes: bool, question: &str) -> Result<(), Failure> {
     if yes {
         return Ok(());
     }
@@ -132,11 +133,13 @@ fn confirm(context: &Context, yes: bool, question: &str) -> Result<(), Failure> 
         return Err(Failure::usage("nobody can be asked here").hint("Say `--yes`."));
     }
     context.output.note(&format!("{question} [y/N]"));
-    let mut answer = String::new();
-    io::stdin()
-        .lock()
-        .read_line(&mut answer)
-        .map_err(|error| Failure::local("cannot read the answer", error))?;
+    let failed = |error: io::Error| Failure::local("cannot read the answer", error);
+    let read = || {
+        let mut answer = String::new();
+        io::stdin().lock().read_line(&mut answer).map(|_| answer)
+    };
+    let answer = tokio::task::spawn_blocking(read).await.map_err(io::Error::other).and_then(|read| read);
+    let answer = answer.map_err(failed)?;
     match answer.trim().to_ascii_lowercase().as_str() {
         "y" | "yes" => Ok(()),
         _ => Err(Failure::new(Exit::Interrupted, "nothing was changed").hint("Answer y, or say `--yes`.")),

@@ -62,7 +62,8 @@ pub(super) async fn run(context: &Context, args: &Provision) -> Outcome {
     };
     if !args.yes {
         context.output.note(plan.show("missing", missing).trim_end());
-        confirm(context, false, &format!("Make these {missing} at the account {}?", desk.keys.account))?;
+        let question = format!("Make these {missing} at the account {}?", desk.keys.account);
+        confirm(context, false, &question).await?;
     }
     for (resource, found) in &plan.resources {
         if *found == Found::Missing {

@@ -4,6 +4,7 @@ use std::process::Stdio;
 
 use super::stub::Fault;
 use super::{Desk, run};
+use crate::flare::EXE;
 
 const CALLS: [&str; 7] = [
     "POST /d1/database",
@@ -168,4 +169,25 @@ fn the_file_is_made_of_what_is_there() {
     desk.flare(&["deploy"]).fails(5, "not up to date");
     run(&mut desk.command(&["generate"])).ok();
     assert_eq!(desk.read("work/wrangler.staging.jsonc"), first);
+}
+
+#[test]
+fn a_question_can_be_answered_and_left() {
+    let desk = Desk::new();
+    let ask = |typed: &str| {
+        let script = format!(
+            "import os, pty, sys\nsent = False\ndef read(fd):\n    global sent\n    data = os.read(fd, 4096)\n    if b'[y/N]' in data and not sent:\n        sent = True\n        os.write(fd, {typed})\n    return data\nsys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:], read)))"
+        );
+        let mut command = desk.command(&[]);
+        let mut python = desk.place.command("python3");
+        python.args(["-c", &script, EXE, "cloudflare", "provision"]);
+        python.envs(command.arg("x").get_envs().filter_map(|(name, value)| Some((name, value?))));
+        run(&mut python)
+    };
+    assert_eq!(ask("b'\\x03'").code, 130, "Ctrl-C");
+    assert_eq!(ask("b'n\\n'").code, 130);
+    assert!(desk.stub.account().writes.is_empty());
+    let answer = ask("b'y\\n'");
+    assert_eq!(answer.code, 0, "{answer:?}");
+    whole(&desk);
 }
