@@ -27,6 +27,7 @@ fn main() {
         environment: Environment::Staging,
         main: main.to_owned(),
         database: "00000000-0000-0000-0000-000000000000".to_owned(),
+        cache: "0".repeat(32),
         migrations: None,
         policy,
         image: match image.contains('@') {

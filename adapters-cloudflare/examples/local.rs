@@ -29,6 +29,7 @@ fn main() {
         environment: Environment::Local,
         main: main.to_owned(),
         database: "00000000-0000-0000-0000-000000000000".to_owned(),
+        cache: "cache".to_owned(),
         migrations: Some("migrations".to_owned()),
         policy,
         image: Image::Dockerfile(image.to_owned()),

@@ -1,5 +1,6 @@
 //! BurstFlare's ports on Cloudflare. Records on D1, blobs in R2, jobs on Queues, runs on Workflows, machines
-//! on Containers, live hints through Durable Objects, rate limits by their binding.
+//! on Containers, live hints through Durable Objects, a cache in KV, rate limits by their
+//! binding.
 //!
 //! Binding handles are `Send`, only the futures of JavaScript promises are not: each method's body goes through
 //! `js`, so that the same traits and the same router serve both homes.
@@ -18,6 +19,8 @@ pub mod deployment;
 pub mod feed;
 #[cfg(feature = "runtime")]
 mod js;
+#[cfg(feature = "runtime")]
+mod kv;
 #[cfg(feature = "runtime")]
 mod limit;
 #[cfg(feature = "runtime")]
@@ -43,6 +46,8 @@ pub use d1::{Counted, D1, D1Store};
 pub use feed::CloudFeed;
 #[cfg(feature = "runtime")]
 pub use js::js;
+#[cfg(feature = "runtime")]
+pub use kv::CloudCache;
 #[cfg(feature = "runtime")]
 pub use limit::CloudLimiter;
 #[cfg(feature = "runtime")]

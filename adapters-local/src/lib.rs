@@ -17,6 +17,7 @@
 pub mod actors;
 pub mod background;
 pub mod blobs;
+pub mod cache;
 pub mod clock;
 #[cfg(target_os = "linux")]
 pub mod docker;

@@ -13,6 +13,7 @@ use axum::Router;
 use burstflare_adapters_local::actors::LocalActors;
 use burstflare_adapters_local::background::TokioBackground;
 use burstflare_adapters_local::blobs::FsBlobs;
+use burstflare_adapters_local::cache::ProcessCache;
 use burstflare_adapters_local::clock::{OsEntropy, SystemClock};
 use burstflare_adapters_local::feed::LocalFeed;
 use burstflare_adapters_local::limit::MemoryRateLimiter;
@@ -109,6 +110,7 @@ impl Harness {
             runtime: parts.runtime,
             agents: parts.agents,
             feed: Arc::new(LocalFeed::default()),
+            cache: Arc::new(ProcessCache::new(Arc::clone(&clock), 1 << 20)),
             limiter: Arc::new(MemoryRateLimiter::new(Arc::clone(&clock), 10_000)),
             mailer: Arc::new(ConsoleMailer::new(Box::new(io::sink()))),
             clock,

@@ -30,8 +30,8 @@ use axum::http::{HeaderName, HeaderValue, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use burstflare_adapters_cloudflare::{
-    Absent, CloudFeed, CloudLimiter, CloudQueue, CloudWorkflows, D1, D1Store, Internet, IsolateBackground,
-    MachineHost, Machines, R2Blobs, WorkerClock, WorkerEntropy, js, log,
+    Absent, CloudCache, CloudFeed, CloudLimiter, CloudQueue, CloudWorkflows, D1, D1Store, Internet,
+    IsolateBackground, MachineHost, Machines, R2Blobs, WorkerClock, WorkerEntropy, js, log,
 };
 use burstflare_core::ControlPlane;
 use burstflare_core::domain::plan;
@@ -122,6 +122,7 @@ fn ports(
         runtime,
         agents,
         feed: Arc::new(CloudFeed::new(env.durable_object("WORKSPACES")?, background.clone())),
+        cache: Arc::new(CloudCache::new(env.kv("CACHE")?, Arc::new(WorkerClock))),
         limiter: Arc::new(CloudLimiter::new(env.clone())),
         mailer: absent,
         clock: Arc::new(WorkerClock),

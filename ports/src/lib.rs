@@ -6,6 +6,7 @@
 
 pub mod actor;
 pub mod blob;
+pub mod cache;
 pub mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;

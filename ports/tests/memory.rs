@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use burstflare_ports::cache::Cache;
 use burstflare_ports::clock::Clock;
-use burstflare_ports::conformance::{LimiterBench, QueueBench};
+use burstflare_ports::conformance::{CacheBench, LimiterBench, QueueBench};
 use burstflare_ports::drive::JobHandler;
 use burstflare_ports::error::{ErrorKind, PortError};
 use burstflare_ports::limit::RateLimiter;
 use burstflare_ports::memory::{
-    Fate, ManualClock, MemoryBlobs, MemoryFeed, MemoryLimiter, MemoryQueue, MemoryStore,
+    Fate, ManualClock, MemoryBlobs, MemoryCache, MemoryFeed, MemoryLimiter, MemoryQueue, MemoryStore,
 };
 use burstflare_ports::queue::Queue;
 use burstflare_ports::time::Timestamp;
@@ -51,6 +52,34 @@ mod feed {
     burstflare_ports::feed_tests!(
         #[tokio::test]
         feed
+    );
+}
+
+mod cache {
+    use super::*;
+
+    struct Bench {
+        clock: ManualClock,
+        cache: MemoryCache,
+    }
+
+    #[async_trait]
+    impl CacheBench for Bench {
+        fn cache(&self) -> &dyn Cache {
+            &self.cache
+        }
+        async fn pass(&self, span: Duration) {
+            self.clock.advance(span);
+        }
+    }
+
+    async fn bench() -> Arc<dyn CacheBench> {
+        let clock = ManualClock::new(Timestamp::from_millis(1_000));
+        Arc::new(Bench { cache: MemoryCache::new(Arc::new(clock.clone())), clock })
+    }
+    burstflare_ports::cache_tests!(
+        #[tokio::test]
+        bench
     );
 }
 

@@ -3,6 +3,7 @@
 //! 202 is a case that goes on: it is asked for again with the answer's text as `?run=`.
 #![expect(clippy::future_not_send, reason = "waiting for JavaScript; what the host polls goes through `js`")]
 
+mod cache;
 mod feed;
 mod limit;
 mod notes;
@@ -15,7 +16,8 @@ use std::sync::Arc;
 use burstflare_adapters_cloudflare::queue::{Batch, consume};
 use burstflare_adapters_cloudflare::{CloudQueue, D1, D1Store, R2Blobs, js};
 use burstflare_ports::conformance::{
-    BLOB_CASES, FEED_CASES, Finding, LIMIT_CASES, QUEUE_CASES, STORE_CASES, Verdict, case, fresh_seed,
+    BLOB_CASES, CACHE_CASES, FEED_CASES, Finding, LIMIT_CASES, QUEUE_CASES, STORE_CASES, Verdict, case,
+    fresh_seed,
 };
 use burstflare_ports::id::Id;
 use burstflare_ports::queue::{Job, Queue as _};
@@ -73,6 +75,7 @@ fn names() -> Vec<String> {
     names.extend(QUEUE_CASES.iter().map(|case| format!("queue/{}", case.name)));
     names.extend(workflow::CASES.iter().map(|name| format!("workflow/{name}")));
     names.extend(FEED_CASES.iter().map(|case| format!("feed/{}", case.name)));
+    names.extend(CACHE_CASES.iter().map(|case| format!("cache/{}", case.name)));
     names.extend(LIMIT_CASES.iter().map(|case| format!("limit/{}", case.name)));
     names
 }
@@ -100,6 +103,7 @@ async fn run(suite: &str, name: &str, env: &Env, context: JsValue) -> Result<Opt
         "queue" => queue::run(name, env, seed).await?,
         "workflow" => workflow::run(name, env, seed).await?,
         "feed" => feed::run(name, env, context, seed).await?,
+        "cache" => cache::run(name, env, seed).await?,
         "limit" => limit::run(name, env, seed).await,
         _ => None,
     })

@@ -4,6 +4,8 @@
 pub const DATABASE: &str = "DB";
 /// Bundles, layers, logs, snapshots: R2.
 pub const BLOBS: &str = "BLOBS";
+/// What was worked out and may be forgotten: KV.
+pub const CACHE: &str = "CACHE";
 /// Jobs: the queue's producer.
 pub const JOBS: &str = "JOBS";
 /// Builds: a workflow.

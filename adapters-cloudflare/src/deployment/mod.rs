@@ -25,6 +25,8 @@ pub struct Deployment {
     pub main: String,
     /// The D1 database's id; any for a local one.
     pub database: String,
+    /// The KV namespace's id; any for a local one.
+    pub cache: String,
     /// The folder of migrations, from the folder of wrangler's file; none where wrangler does not apply them.
     pub migrations: Option<String>,
     /// How containers are chosen for objects.

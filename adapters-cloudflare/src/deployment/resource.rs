@@ -19,6 +19,8 @@ pub struct Resource {
 pub enum Kind {
     /// A D1 database.
     Database,
+    /// A KV namespace.
+    Namespace,
     /// An R2 bucket.
     Bucket,
     /// A queue.
@@ -50,6 +52,7 @@ impl Kind {
     pub const fn title(&self) -> &'static str {
         match self {
             Self::Database => "D1 database",
+            Self::Namespace => "KV namespace",
             Self::Bucket => "R2 bucket",
             Self::Queue => "queue",
             Self::Worker => "Worker",
@@ -64,6 +67,7 @@ impl Deployment {
     pub fn resources(&self) -> Vec<Resource> {
         [
             (Kind::Database, self.name.clone()),
+            (Kind::Namespace, self.name.clone()),
             (Kind::Bucket, self.name.clone()),
             (Kind::Queue, self.dead_jobs()),
             (Kind::Queue, self.jobs()),
@@ -87,6 +91,9 @@ impl Resource {
     pub fn list(&self, account: Account<'_>, page: Option<&Page>) -> Call {
         let call = match &self.kind {
             Kind::Database => Call::get(&["accounts", account.id, "d1", "database"]).query("per_page", "100"),
+            Kind::Namespace => {
+                Call::get(&["accounts", account.id, "storage", "kv", "namespaces"]).query("per_page", "100")
+            }
             Kind::Bucket => Call::get(&["accounts", account.id, "r2", "buckets"]).query("per_page", "100"),
             Kind::Queue => Call::get(&["accounts", account.id, "queues"]).query("per_page", "100"),
             Kind::Worker => Call::get(&["accounts", account.id, "workers", "scripts"]),
@@ -106,6 +113,7 @@ impl Resource {
     pub fn entries(&self, page: &Answer) -> Vec<(String, String)> {
         let (list, name, id) = match &self.kind {
             Kind::Database => (&page.result, "name", "uuid"),
+            Kind::Namespace => (&page.result, "title", "id"),
             Kind::Bucket => (&page.result["buckets"], "name", "name"),
             Kind::Queue => (&page.result, "queue_name", "queue_id"),
             Kind::Worker => (&page.result, "id", "id"),
@@ -127,6 +135,10 @@ impl Resource {
                     document["primary_location_hint"] = json!(location);
                 }
                 Call::post(&["accounts", account.id, "d1", "database"], &document)
+            }
+            Kind::Namespace => {
+                document["title"] = json!(self.name);
+                Call::post(&["accounts", account.id, "storage", "kv", "namespaces"], &document)
             }
             Kind::Bucket => {
                 document["name"] = json!(self.name);
@@ -184,6 +196,7 @@ mod tests {
         let queues = page(json!([{ "queue_name": "n", "queue_id": "7" }, { "odd": 1 }]));
         assert_eq!(resource(Kind::Queue).entries(&queues), found);
         assert_eq!(resource(Kind::Database).entries(&page(json!([{ "name": "n", "uuid": "7" }]))), found);
+        assert_eq!(resource(Kind::Namespace).entries(&page(json!([{ "title": "n", "id": "7" }]))), found);
         let buckets = page(json!({ "buckets": [{ "name": "n" }] }));
         assert_eq!(resource(Kind::Bucket).entries(&buckets), [("n".to_owned(), "n".to_owned())]);
         assert!(resource(Kind::Worker).entries(&page(Value::Null)).is_empty());

@@ -27,6 +27,7 @@ impl Deployment {
             database["migrations_dir"] = json!(migrations);
         }
         put("d1_databases", json!([database]));
+        put("kv_namespaces", json!([{ "binding": binding::CACHE, "id": self.cache }]));
         if let Some(site) = &self.site {
             put("account_id", json!(site.account));
             // Only under its own names: what answers elsewhere is refused by the Worker anyway.
@@ -142,6 +143,7 @@ mod tests {
             environment: Environment::Local,
             main: "index.js".to_owned(),
             database: "id".to_owned(),
+            cache: "space".to_owned(),
             migrations: Some("migrations".to_owned()),
             policy,
             image: Image::Dockerfile("image/Dockerfile".to_owned()),

@@ -26,5 +26,5 @@ pub(crate) use migrate::is_in_use;
 pub use migrate::{Pending, apply, pending};
 pub use secret::{MASTER_KEY, TURNSTILE_SECRET, master_key, put_secret, secrets};
 pub(crate) use settings::local;
-pub use settings::{Settings, Target};
+pub use settings::{Ids, Settings, Target};
 pub use wrangler::{Tool, Wrangler};

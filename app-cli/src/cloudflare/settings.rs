@@ -211,10 +211,19 @@ fn domains(place: &Place) -> Result<(), Failure> {
         .map_err(|error| Failure::usage(format!("preview_domain `{text}`: {error}")))
 }
 
+/// What was found at the account.
+#[derive(Debug, Clone, Default)]
+pub struct Ids {
+    /// The D1 database's.
+    pub database: String,
+    /// The KV namespace's.
+    pub cache: String,
+}
+
 impl Target {
     /// The whole description, with what was found at the account.
     #[must_use]
-    pub fn deployment(&self, keys: &Keys, database: &str, previews: Option<&Zone>) -> Deployment {
+    pub fn deployment(&self, keys: &Keys, ids: Ids, previews: Option<&Zone>) -> Deployment {
         let previews = self.preview_domain.as_ref().zip(previews);
         let mut variables: BTreeMap<String, String> = BTreeMap::new();
         let mut put = |name: &str, value: &str| variables.insert(name.to_owned(), value.to_owned());
@@ -247,7 +256,8 @@ impl Target {
             name: self.name.clone(),
             environment: self.environment,
             main: self.entry.clone(),
-            database: database.to_owned(),
+            database: ids.database,
+            cache: ids.cache,
             migrations: None,
             policy: match self.policy {
                 Choice::Object => Policy::Object,

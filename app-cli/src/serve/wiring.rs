@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use burstflare_adapters_local::actors::LocalActors;
 use burstflare_adapters_local::background::TokioBackground;
+use burstflare_adapters_local::cache::ProcessCache;
 use burstflare_adapters_local::clock::{OsEntropy, SystemClock};
 use burstflare_adapters_local::feed::LocalFeed;
 use burstflare_adapters_local::limit::MemoryRateLimiter;
@@ -25,6 +26,8 @@ use crate::exit::Failure;
 const RECONCILE: Duration = Duration::from_secs(30);
 /// One look of so many is at everything, what rests and runs included.
 const EVERYTHING: u64 = 10;
+/// Bytes of what was worked out and may be forgotten.
+const CACHE: usize = 16 << 20;
 /// How long tasks may take to end when the server does.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -86,6 +89,7 @@ impl Plant {
             runtime: Arc::clone(&machines.runtime),
             agents: Arc::clone(&machines.agents),
             feed: Arc::new(LocalFeed::default()),
+            cache: Arc::new(ProcessCache::new(Arc::clone(&clock), CACHE)),
             limiter: Arc::new(MemoryRateLimiter::new(Arc::clone(&clock), 100_000)),
             mailer: Arc::new(ConsoleMailer::new(Box::new(std::io::stderr()))),
             clock,

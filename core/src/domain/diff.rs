@@ -6,9 +6,10 @@ use std::io::Read;
 use burstflare_ports::wire::snapshot::SnapshotError;
 use burstflare_ports::wire::snapshot::tree::{Body, Entry, Reader};
 use burstflare_ports::wire::tree::Kind;
+use serde::{Deserialize, Serialize};
 
 /// What became of a path.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
     /// It is there now.
     Added,
@@ -26,9 +27,10 @@ pub enum Change {
 }
 
 /// A path that differs. Times are not compared: they do not tell trees apart.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Difference {
-    /// Without leading slash.
+    /// Without leading slash. Bytes that need not be text; written as Base64.
+    #[serde(with = "path")]
     pub path: Vec<u8>,
     /// What became of it.
     pub change: Change,
@@ -38,6 +40,21 @@ pub struct Difference {
     pub before: Option<u64>,
     /// Bytes now, of a file.
     pub after: Option<u64>,
+}
+
+mod path {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD_NO_PAD;
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(path: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD_NO_PAD.encode(path))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        STANDARD_NO_PAD.decode(String::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
 }
 
 /// Entries of a tree, in order.

@@ -1,17 +1,18 @@
 //! Leftovers: blobs that no record names, of crashes and of effects that were lost, and packs that nobody was told to
-//! sweep. Reconcile walks over all of them, some pages at a time, and goes on where it was; a process that begins anew
-//! begins the walk anew.
+//! sweep. Reconcile walks over all of them, some pages at a time, and goes on where it was. That place is kept in
+//! the cache: where it is forgotten, the walk begins anew.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use burstflare_ports::blob::BlobKey;
-use burstflare_ports::error::PortResult;
+use burstflare_ports::error::{ErrorKind, PortError, PortResult};
 use burstflare_ports::id::Id;
 use burstflare_ports::record::{Build, Pack, PackState, Workspace};
 use burstflare_ports::store::PAGE_LIMIT;
 use burstflare_ports::time::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::ControlPlane;
 use super::reconcile::Report;
@@ -23,11 +24,12 @@ const PAGE: usize = 100;
 /// Steps of one reconcile: each is a page of rows, a page of keys, or the next workspace.
 const STEPS: usize = 40;
 
-/// Where the walk of this process is.
-#[derive(Default)]
-pub(super) struct Walk(Mutex<Position>);
+/// How long the walk's place is kept between two steps.
+const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 
-#[derive(Clone, Default)]
+/// Where the walk is.
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum Position {
     /// At the first workspace.
     #[default]
@@ -42,30 +44,38 @@ enum Position {
     Resting(Timestamp),
 }
 
-impl Walk {
-    fn position(&self) -> Position {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn reached(&self, position: Position) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = position;
-    }
-}
-
 impl ControlPlane {
     /// Goes some steps on. What it does in each is safe beside anything, and twice at once.
     pub(super) async fn walk_leftovers(&self, report: &mut Report) -> PortResult<()> {
-        for _ in 0..STEPS {
-            let next = match self.inner.walk.position() {
-                Position::Resting(until) if until > self.now() => return Ok(()),
-                Position::Beginning | Position::Resting(_) => self.walk_into(None).await?,
-                Position::Behind(workspace) => self.walk_into(Some(workspace)).await?,
-                Position::Packs(workspace, after) => self.walk_packs(workspace, after, report).await?,
-                Position::Blobs(workspace, after) => self.walk_blobs(workspace, after, report).await?,
-            };
-            self.inner.walk.reached(next);
+        let key = "walk/leftovers"
+            .parse::<BlobKey>()
+            .map_err(|error| PortError::new(ErrorKind::Internal, "leftovers.walk", error.to_string()))?;
+        let mut position = self.cached(&key).await.unwrap_or_default();
+        if matches!(position, Position::Resting(until) if until > self.now()) {
+            return Ok(());
         }
-        Ok(())
+        let mut walked = Ok(());
+        for _ in 0..STEPS {
+            match self.walk_on(&position, report).await {
+                Ok(next) => position = next,
+                // What was reached before it counts.
+                Err(error) => walked = Err(error),
+            }
+            if walked.is_err() || matches!(position, Position::Resting(_)) {
+                break;
+            }
+        }
+        self.keep_cached(&key, &position, KEPT).await;
+        walked
+    }
+
+    async fn walk_on(&self, position: &Position, report: &mut Report) -> PortResult<Position> {
+        match position.clone() {
+            Position::Beginning | Position::Resting(_) => self.walk_into(None).await,
+            Position::Behind(workspace) => self.walk_into(Some(workspace)).await,
+            Position::Packs(workspace, after) => self.walk_packs(workspace, after, report).await,
+            Position::Blobs(workspace, after) => self.walk_blobs(workspace, after, report).await,
+        }
     }
 
     async fn walk_into(&self, after: Option<Id<Workspace>>) -> PortResult<Position> {

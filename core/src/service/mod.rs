@@ -11,6 +11,7 @@ mod build;
 mod build_log;
 mod build_run;
 mod build_step;
+mod cached;
 mod caller;
 mod event;
 mod files;
@@ -49,6 +50,7 @@ use std::sync::Arc;
 
 use burstflare_ports::actor::Actors;
 use burstflare_ports::blob::Blobs;
+use burstflare_ports::cache::Cache;
 use burstflare_ports::clock::{Background, Clock, Entropy};
 use burstflare_ports::error::{ErrorKind, PortError};
 use burstflare_ports::feed::Feed;
@@ -107,6 +109,8 @@ pub struct Ports {
     pub agents: Arc<dyn AgentLink>,
     /// Live hints.
     pub feed: Arc<dyn Feed>,
+    /// What may be forgotten.
+    pub cache: Arc<dyn Cache>,
     /// Rate limits.
     pub limiter: Arc<dyn RateLimiter>,
     /// Mail.
@@ -168,7 +172,6 @@ struct Inner {
     ids: IdOrder,
     seats: Arc<seat::Seats>,
     idle: idle::IdleMemory,
-    walk: leftover::Walk,
     port_watches: port_watch::Watches,
     waits: Arc<wait::Waits>,
     lazy: Arc<outbox::Lazy>,
@@ -188,7 +191,6 @@ impl ControlPlane {
                 config,
                 sealer,
                 ids: IdOrder::default(),
-                walk: leftover::Walk::default(),
                 seats: Arc::default(),
                 idle: idle::IdleMemory::default(),
                 port_watches: port_watch::Watches::default(),

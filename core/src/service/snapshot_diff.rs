@@ -1,7 +1,9 @@
 //! What differs between two snapshots.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use burstflare_ports::blob::BlobKey;
 use burstflare_ports::id::Id;
 use burstflare_ports::record::{Snapshot, SnapshotState};
 use burstflare_ports::stream::Body;
@@ -13,7 +15,7 @@ use ruzstd::decoding::StreamingDecoder;
 
 use super::agent_snapshot::corrupt;
 use super::snapshot_restore::not_complete;
-use super::{Caller, ControlPlane, List};
+use super::{Caller, ControlPlane, List, fault};
 use crate::domain::diff::{Difference, Entries, Nothing, differences};
 use crate::domain::permission::Action;
 use crate::error::{Error, Result};
@@ -22,6 +24,8 @@ use crate::error::{Error, Result};
 const LIMIT: usize = 32 << 20;
 /// The most differences of a page.
 const PAGE: usize = 1000;
+/// How long a page of differences is kept.
+const KEPT: Duration = Duration::from_secs(24 * 3600);
 
 /// Which differences are wanted.
 #[derive(Debug, Clone, Default)]
@@ -65,42 +69,69 @@ impl ControlPlane {
         // The one it was taken on top of may have gone since.
         let old = old.filter(|old| query.against.is_some() || old.state == SnapshotState::Complete);
         let (snapshot, against) = (new.id, old.as_ref().map(|old| old.id));
-        let new = self.tree_of(&new).await?;
-        let mut new = reader(&new)?;
-        let (items, more) = match old {
-            Some(old) => {
-                let old = self.tree_of(&old).await?;
-                compare(&mut reader(&old)?, &mut new, query.skip, query.limit)?
+        for compared in [Some(&new), old.as_ref()].into_iter().flatten() {
+            comparable(compared)?;
+        }
+        // Both stand still, so a page of their differences does, too; working it out reads both trees.
+        let place = against.map_or_else(|| "nothing".to_owned(), |against| against.to_string());
+        let key = format!("diff1/{}/{snapshot}/{place}/{}-{}", new.workspace, query.skip, query.limit);
+        let key = key.parse::<BlobKey>().map_err(|error| fault("diff.key", error))?;
+        let (items, more) = match self.cached(&key).await {
+            Some(page) => page,
+            None => {
+                let page = self.differences(&new, old.as_ref(), &query).await?;
+                self.keep_cached(&key, &page, KEPT).await;
+                page
             }
-            None => compare(&mut Nothing, &mut new, query.skip, query.limit)?,
         };
         let next = more.then(|| query.skip + items.len() as u64);
         Ok(Diff { snapshot, against, list: List { items, next } })
     }
 
+    async fn differences(
+        &self,
+        new: &Snapshot,
+        old: Option<&Snapshot>,
+        query: &DiffQuery,
+    ) -> Result<(Vec<Difference>, bool)> {
+        let new = self.tree_of(new).await?;
+        let mut new = reader(&new)?;
+        match old {
+            Some(old) => {
+                let old = self.tree_of(old).await?;
+                compare(&mut reader(&old)?, &mut new, query.skip, query.limit)
+            }
+            None => compare(&mut Nothing, &mut new, query.skip, query.limit),
+        }
+    }
+
     async fn tree_of(&self, snapshot: &Snapshot) -> Result<(Arc<Tables>, Bytes)> {
-        if snapshot.state != SnapshotState::Complete {
-            return Err(not_complete());
-        }
-        if snapshot.format != PACKED {
-            return Err(Error::conflict(
-                "not_supported",
-                "That snapshot was taken in an older format, whose contents cannot be listed.",
-                "Compare with a newer one; restoring it works.",
-            ));
-        }
-        if snapshot.stored > LIMIT as u64 {
-            return Err(Error::conflict(
-                "snapshot_too_large",
-                "That snapshot has too many entries to be compared here.",
-                "Fork it, and compare the files there.",
-            ));
-        }
         let (_, flow) = self.ports().blobs.get(&snapshot.blob, None).await?;
         let bytes = Body::Stream(flow).collect(LIMIT, "snapshot.diff").await?;
         let (tables, tree) = manifest::decode(&bytes).map_err(corrupt)?;
         Ok((Arc::new(tables), tree))
     }
+}
+
+fn comparable(snapshot: &Snapshot) -> Result<()> {
+    if snapshot.state != SnapshotState::Complete {
+        return Err(not_complete());
+    }
+    if snapshot.format != PACKED {
+        return Err(Error::conflict(
+            "not_supported",
+            "That snapshot was taken in an older format, whose contents cannot be listed.",
+            "Compare with a newer one; restoring it works.",
+        ));
+    }
+    if snapshot.stored > LIMIT as u64 {
+        return Err(Error::conflict(
+            "snapshot_too_large",
+            "That snapshot has too many entries to be compared here.",
+            "Fork it, and compare the files there.",
+        ));
+    }
+    Ok(())
 }
 
 fn reader(

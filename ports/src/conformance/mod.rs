@@ -13,6 +13,7 @@
 //! ```
 
 mod blobs;
+mod cache;
 mod feed;
 mod limit;
 mod queue;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use blobs::BLOB_CASES;
+pub use cache::{CACHE_CASES, CacheBench};
 pub use feed::FEED_CASES;
 pub use limit::{LIMIT_CASES, LimiterBench};
 pub use queue::{QUEUE_CASES, QueueBench};

@@ -6,6 +6,7 @@
 
 mod actors;
 mod blobs;
+mod cache;
 mod clock;
 mod feed;
 mod limit;
@@ -17,6 +18,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use actors::MemoryActors;
 pub use blobs::MemoryBlobs;
+pub use cache::MemoryCache;
 pub use clock::{ManualClock, SeededEntropy};
 pub use feed::MemoryFeed;
 pub use limit::MemoryLimiter;

@@ -1,10 +1,11 @@
 //! `flare cloudflare generate`: the file for wrangler.
 
-use burstflare_adapters_cloudflare::deployment::Deployment;
+use burstflare_adapters_cloudflare::deployment::{Deployment, Kind};
 use clap::Args;
 use serde_json::json;
 
 use super::{Common, Desk};
+use crate::cloudflare::Ids;
 use crate::context::Context;
 use crate::exit::{Exit, Failure, Outcome};
 
@@ -41,9 +42,10 @@ pub(super) async fn run(context: &Context, args: &Generate) -> Outcome {
 
 /// The description with what is found at the account.
 pub(super) async fn described(desk: &Desk) -> Result<Deployment, Failure> {
-    let database = desk.database().await?;
+    let database = desk.id_of(Kind::Database).await?;
     let zone = desk.preview_zone().await?;
-    Ok(desk.target.deployment(&desk.keys, &database, zone.as_ref()))
+    let ids = Ids { database, cache: desk.id_of(Kind::Namespace).await? };
+    Ok(desk.target.deployment(&desk.keys, ids, zone.as_ref()))
 }
 
 pub(super) fn drifted(path: &str, drift: &[String]) -> Failure {

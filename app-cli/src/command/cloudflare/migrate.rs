@@ -1,5 +1,6 @@
 //! `flare cloudflare migrate`: the schema on D1.
 
+use burstflare_adapters_cloudflare::deployment::Kind;
 use clap::Args;
 use serde_json::json;
 
@@ -23,7 +24,7 @@ pub struct Migrate {
 
 pub(super) async fn run(context: &Context, args: &Migrate) -> Outcome {
     let desk = args.common.desk()?;
-    let database = desk.database().await?;
+    let database = desk.id_of(Kind::Database).await?;
     let plan = pending(&desk.api, &desk.keys.account, &database).await?;
     let names: Vec<&str> = plan.missing.iter().map(|migration| migration.name).collect();
     let document = |applied: &[&str]| {

@@ -103,9 +103,9 @@ impl Desk {
         zone.map(Some).ok_or_else(|| no_zone(domain))
     }
 
-    /// The database's id.
-    async fn database(&self) -> Result<String, Failure> {
-        let resource = Resource { kind: Kind::Database, name: self.target.name.clone() };
+    /// The id of the deployment's thing of this kind.
+    async fn id_of(&self, kind: Kind) -> Result<String, Failure> {
+        let resource = Resource { kind, name: self.target.name.clone() };
         match find(&self.api, self.account(), &resource).await? {
             Found::There(id) => Ok(id),
             Found::Missing | Found::Clash(_) => Err(not_provisioned(&resource)),

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Common, Desk, confirm};
 use crate::cloudflare::{
-    Found, MASTER_KEY, TURNSTILE_SECRET, clash, find, is_in_use, make, master_key, put_secret, secrets,
+    Found, Ids, MASTER_KEY, TURNSTILE_SECRET, clash, find, is_in_use, make, master_key, put_secret, secrets,
 };
 use crate::context::Context;
 use crate::exit::{Exit, Failure, Outcome};
@@ -91,7 +91,7 @@ pub(super) async fn run(context: &Context, args: &Provision) -> Outcome {
 
 async fn look(context: &Context, desk: &Desk) -> Result<Plan, Failure> {
     let zone = desk.preview_zone().await?;
-    let deployment = desk.target.deployment(&desk.keys, "", zone.as_ref());
+    let deployment = desk.target.deployment(&desk.keys, Ids::default(), zone.as_ref());
     let mut wanted = deployment.resources();
     if let (Some(zone), Some(domain)) = (&zone, &desk.target.preview_domain) {
         wanted.push(Resource::wildcard(domain, &zone.id));

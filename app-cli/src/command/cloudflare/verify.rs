@@ -151,6 +151,7 @@ async fn account(desk: &Desk) -> Result<Vec<Check>, Failure> {
     for (name, right, call) in [
         ("Workers", "Workers Scripts: Edit", Call::get(&["accounts", id, "workers", "scripts"])),
         ("D1", "D1: Edit", one(Call::get(&["accounts", id, "d1", "database"]))),
+        ("KV", "Workers KV Storage: Edit", one(Call::get(&["accounts", id, "storage", "kv", "namespaces"]))),
         ("R2", "Workers R2 Storage: Edit", one(Call::get(&["accounts", id, "r2", "buckets"]))),
         ("Queues", "Queues: Edit", one(Call::get(&["accounts", id, "queues"]))),
         ("Workflows", "Workers Scripts: Edit", one(Call::get(&["accounts", id, "workflows"]))),

@@ -6,8 +6,9 @@ use super::stub::Fault;
 use super::{Desk, run};
 use crate::flare::EXE;
 
-const CALLS: [&str; 7] = [
+const CALLS: [&str; 8] = [
     "POST /d1/database",
+    "POST /storage/kv/namespaces",
     "POST /r2/buckets",
     "POST /queues",
     "PUT /workers/scripts/burstflare-staging",
@@ -21,6 +22,7 @@ const CALLS: [&str; 7] = [
 fn whole(desk: &Desk) {
     let account = desk.stub.account();
     assert_eq!(account.databases, ["burstflare-staging"]);
+    assert_eq!(account.namespaces, ["burstflare-staging"]);
     assert_eq!(account.buckets, ["burstflare-staging"]);
     let mut queues = account.queues.clone();
     queues.sort();
@@ -35,7 +37,7 @@ fn whole(desk: &Desk) {
 fn what_is_missing_is_made_once() {
     let desk = Desk::new();
     let plan = desk.flare(&["provision", "--dry-run"]).ok();
-    assert!(plan.out.contains("8 to make."), "{plan:?}");
+    assert!(plan.out.contains("9 to make."), "{plan:?}");
     assert!(desk.stub.account().writes.is_empty());
     desk.flare(&["provision"]).fails(2, "nobody can be asked");
     let answer = desk.flare(&["provision", "--yes", "--json"]).ok();
@@ -59,6 +61,7 @@ fn later_pages_are_read() {
         let mut account = desk.stub.account();
         for number in 0..5 {
             account.databases.insert(0, format!("other-{number}"));
+            account.namespaces.insert(0, format!("other-{number}"));
             account.buckets.insert(0, format!("other-{number}"));
             account.queues.insert(0, format!("other-{number}"));
         }
@@ -69,13 +72,14 @@ fn later_pages_are_read() {
     let file = desk.flare(&["generate", "--json"]).ok();
     assert!(file.json()["file"].as_str().is_some_and(|path| path.ends_with("wrangler.staging.jsonc")));
     assert!(desk.read("work/wrangler.staging.jsonc").contains("uuid-of-burstflare-staging"));
+    assert!(desk.read("work/wrangler.staging.jsonc").contains("kv-of-burstflare-staging"));
 }
 
 #[test]
 fn lost_answers_and_bad_moments_make_no_doubles() {
     for fault in [Fault::CutBefore, Fault::CutAfter, Fault::Status(500, None), Fault::Status(429, Some(0))] {
         let desk = Desk::new();
-        for call in &CALLS[..6] {
+        for call in &CALLS[..7] {
             desk.stub.fault(call, 1, fault);
         }
         desk.flare(&["provision", "--yes"]).ok();

@@ -1,4 +1,4 @@
-//! The stand-in: accounts, D1 (on a real SQLite), R2, Queues, Workers with secrets, zones and DNS, in pages of two.
+//! The stand-in: accounts, D1 (on a real SQLite), KV, R2, Queues, Workers with secrets, zones and DNS, in pages of two.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -33,6 +33,7 @@ pub(super) enum Fault {
 #[derive(Default)]
 pub(super) struct Account {
     pub(super) databases: Vec<String>,
+    pub(super) namespaces: Vec<String>,
     pub(super) buckets: Vec<String>,
     pub(super) queues: Vec<String>,
     pub(super) workers: BTreeMap<String, BTreeMap<String, String>>,
@@ -260,6 +261,22 @@ impl Shared {
                     Err(error) => refused(400, 7500, &error),
                 }
             }
+            ("GET", ["storage", "kv", "namespaces"]) => {
+                let all = account.namespaces.clone();
+                let list = all.iter().map(|title| json!({ "title": title, "id": format!("kv-of-{title}") }));
+                paged(&list.collect::<Vec<_>>(), page, true)
+            }
+            ("POST", ["storage", "kv", "namespaces"]) => match account.namespaces.contains(&text("title")) {
+                true => refused(
+                    400,
+                    10014,
+                    "create namespace: 'A namespace with this account ID and title already exists.'",
+                ),
+                false => {
+                    account.namespaces.push(text("title"));
+                    done(json!({ "title": text("title"), "id": format!("kv-of-{}", text("title")) }))
+                }
+            },
             ("GET", ["r2", "buckets"]) => {
                 let from = number(query, "cursor");
                 let list: Vec<Value> = account.buckets.iter().map(|name| json!({ "name": name })).collect();

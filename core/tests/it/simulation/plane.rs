@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use burstflare_core::{Config, ControlPlane, Ports, Registration};
+use burstflare_ports::memory::MemoryCache;
 use burstflare_ports::secret::Secret;
 
 use super::executor::Side;
@@ -30,6 +31,7 @@ impl World {
             runtime: Arc::new(self.machines.clone()),
             agents: Arc::new(self.machines.clone()),
             feed: host.clone(),
+            cache: Arc::new(MemoryCache::new(Arc::new(self.clock.clone()))),
             limiter: host.clone(),
             mailer: host.clone(),
             clock: Arc::new(self.clock.clone()),

@@ -9,6 +9,7 @@
 //!
 //! `SWEEP_SEEDS=N` runs seeds 0 to N-1 on each backend (6), `SWEEP_SEED=n` one of them.
 
+mod difference;
 mod host;
 mod machines;
 mod round;

@@ -12,7 +12,9 @@ use burstflare_ports::blob::Blobs;
 use burstflare_ports::drive::SessionActor as _;
 use burstflare_ports::id::{Id, Kind};
 use burstflare_ports::machine::Limits;
-use burstflare_ports::memory::{ManualClock, MemoryBlobs, MemoryFeed, MemoryStore, SeededEntropy};
+use burstflare_ports::memory::{
+    ManualClock, MemoryBlobs, MemoryCache, MemoryFeed, MemoryStore, SeededEntropy,
+};
 use burstflare_ports::record::{
     Goal, Origin, Release, ReleaseCause, Session, SessionState, Sharing, Snapshot, SnapshotState, Template,
     Version, VersionSpec, VersionState,
@@ -90,6 +92,7 @@ impl World {
             runtime: Arc::new(machines.clone()),
             agents: Arc::new(machines.clone()),
             feed: Arc::new(MemoryFeed::default()),
+            cache: Arc::new(MemoryCache::new(Arc::new(clock.clone()))),
             limiter: host.clone(),
             mailer: host.clone(),
             clock: Arc::new(clock.clone()),
