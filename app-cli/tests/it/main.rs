@@ -30,6 +30,7 @@ mod preview_browser;
 mod preview_raw;
 mod reference;
 mod rsync;
+mod runbook;
 #[cfg(feature = "s3")]
 mod s3;
 #[cfg(feature = "s3")]
