@@ -1,6 +1,6 @@
 //! One warm connection, spoken to by hand: nothing between the clock and the bytes.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -134,7 +134,23 @@ impl Client {
         if answer.is_empty() { Value::Null } else { serde_json::from_slice(&answer).expect("JSON") }
     }
 
+    /// A connection that rested longer than the server keeps one is replaced.
+    fn revive(&mut self) {
+        let stream = self.stream.get_ref();
+        stream.set_nonblocking(true).unwrap();
+        let gone = match stream.peek(&mut [0]) {
+            Err(error) => error.kind() != ErrorKind::WouldBlock,
+            // Its end, since nothing is unread between two requests.
+            Ok(_) => true,
+        };
+        stream.set_nonblocking(false).unwrap();
+        if gone {
+            *self = Self::connect(self.port, std::mem::take(&mut self.token));
+        }
+    }
+
     fn send(&mut self, method: &str, path: &str, media: &str, body: &[u8]) {
+        self.revive();
         let mut request = format!("{method} {path} HTTP/1.1\r\nhost: 127.0.0.1:{}\r\n", self.port);
         if !self.token.is_empty() {
             request.push_str(&format!("authorization: Bearer {}\r\n", self.token));
