@@ -1,4 +1,8 @@
-//! How fast the records are here: printed, never judged. `cargo nextest run rates --run-ignored all --no-capture`.
+//! How fast the records are here: printed, never judged. No script runs it; for numbers of a machine:
+//!
+//! ```sh
+//! cargo nextest run --release -p burstflare-adapters-local --run-ignored all --no-capture -E 'test(rates_of)'
+//! ```
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -86,7 +90,7 @@ async fn account(store: &SqliteStore) -> SecretHash {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement"]
+#[ignore = "a measurement, run by hand: the top of this file says how"]
 async fn rates_of_commits_and_reads() {
     let place = place().await;
     let store = Arc::new(SqliteStore::new(place.database.clone()));
