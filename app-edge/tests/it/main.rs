@@ -13,6 +13,7 @@ mod page;
 mod permission;
 mod preview;
 mod preview_life;
+mod reconcile;
 mod secret;
 mod site;
 mod stay;
