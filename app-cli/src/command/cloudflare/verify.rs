@@ -214,6 +214,9 @@ async fn domains(desk: &Desk) -> Result<Vec<Check>, Failure> {
             readable(&mut checks, name, outcome, |_| {
                 format!("Add the permission {right} to the token, for the zone {}.", zone.name)
             });
+            if let Some(check) = checks.last_mut().filter(|check| check.state == State::Ok) {
+                check.detail = format!("can be read for {}", zone.name);
+            }
         }
     }
     Ok(checks)
