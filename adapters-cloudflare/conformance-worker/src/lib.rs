@@ -6,6 +6,7 @@
 mod cache;
 mod feed;
 mod limit;
+mod machine;
 mod notes;
 mod queue;
 mod r2;
@@ -77,6 +78,7 @@ fn names() -> Vec<String> {
     names.extend(FEED_CASES.iter().map(|case| format!("feed/{}", case.name)));
     names.extend(CACHE_CASES.iter().map(|case| format!("cache/{}", case.name)));
     names.extend(LIMIT_CASES.iter().map(|case| format!("limit/{}", case.name)));
+    names.extend(machine::CASES.iter().map(|name| format!("machine/{name}")));
     names
 }
 
@@ -105,6 +107,7 @@ async fn run(suite: &str, name: &str, env: &Env, context: JsValue) -> Result<Opt
         "feed" => feed::run(name, env, context, seed).await?,
         "cache" => cache::run(name, env, seed).await?,
         "limit" => limit::run(name, env, seed).await,
+        "machine" => machine::run(name, env, seed).await?,
         _ => None,
     })
 }

@@ -17,7 +17,7 @@ use burstflare_ports::wire::{self, BOOT_VARIABLE};
 use futures_util::lock::Mutex;
 use http::header::CONTENT_LENGTH;
 use http::{Method, Request, Response, StatusCode};
-use wasm_bindgen::JsCast as _;
+use wasm_bindgen::{JsCast, JsValue};
 use worker::durable::State;
 use worker::{Delay, web_sys};
 
@@ -87,8 +87,19 @@ impl MachineHost {
     /// Of the object whose state this is; layers come out of `blobs`.
     #[must_use]
     pub fn new(state: State, blobs: Arc<dyn Blobs>, internet: Internet) -> Self {
-        let container =
-            state.container().map(|container| wasm_bindgen::JsValue::from(container).unchecked_into());
+        let container = state.container().map(JsValue::from);
+        Self::with_container(state, container, blobs, internet)
+    }
+
+    /// The same with this container instead of the object's own; for tests.
+    #[must_use]
+    pub fn with_container(
+        state: State,
+        container: Option<JsValue>,
+        blobs: Arc<dyn Blobs>,
+        internet: Internet,
+    ) -> Self {
+        let container = container.map(JsCast::unchecked_into);
         let shelf = Shelf::new(state.storage());
         Self {
             inner: Rc::new(Inner {

@@ -12,7 +12,7 @@ use burstflare_ports::drive::SessionActor;
 use burstflare_ports::error::{ErrorKind, PortError, PortResult, Retry};
 use burstflare_ports::id::Id;
 use burstflare_ports::machine::{
-    AgentTarget, DiskPlan, DiskState, IMAGE, MachineKey, MachineOwner, MachineSpec,
+    AgentTarget, DiskPlan, DiskState, IMAGE, MachineKey, MachineOwner, MachineSpec, MachineStatus,
 };
 use burstflare_ports::record::{
     Effect, Event as Notice, Failure, Goal, LayerRef, Session, SessionState, Snapshot, SnapshotKind,
@@ -298,24 +298,26 @@ impl ControlPlane {
 
     async fn take_down(&self, session: &Session) -> PortResult<Event> {
         let runtime = &self.ports().runtime;
-        let alive = runtime
-            .inspect(machine_of(session))
-            .await?
-            .is_some_and(|status| status.alive && status.epoch == session.epoch);
+        let status = runtime.inspect(machine_of(session)).await?;
+        let kept = keeps_disk(status.as_ref());
         let mut snapshot = None;
         let mut problem = None;
-        if alive {
+        if status.is_some_and(|status| status.alive && status.epoch == session.epoch) {
             let target = self.target(session).map_err(into_port)?;
             match self.snapshot_and_end(session, &target).await {
                 Ok(id) => snapshot = Some(id),
                 Err(error) if error.retry() == Retry::Later && self.has_time(session) => return Err(error),
-                // The disk is kept, so a snapshot that cannot be taken must not keep the session from sleeping.
+                // A snapshot that cannot be taken must not keep the session from sleeping.
                 Err(error) => {
                     tracing::warn!(session = %session.id, ?error, "stopping without a snapshot");
                     problem = Some(failure(
                         "snapshot_failed",
                         &format!("It sleeps without a new snapshot: {error}."),
-                        "Its files are on its disk. Start and stop it again to take one.",
+                        if kept {
+                            "Its files are on its disk. Start and stop it again to take one."
+                        } else {
+                            LOST
+                        },
                     ));
                 }
             }
@@ -340,12 +342,16 @@ impl ControlPlane {
     }
 
     async fn kill(&self, session: &Session) -> PortResult<Event> {
-        self.ports().runtime.stop(machine_of(session), session.epoch, Duration::ZERO).await?;
+        let runtime = &self.ports().runtime;
+        let machine = machine_of(session);
+        // Who forced it knows, and is not kept waiting for another answer.
+        let kept = session.force || keeps_disk(runtime.inspect(machine).await?.as_ref());
+        runtime.stop(machine, session.epoch, Duration::ZERO).await?;
         let failure = (!session.force).then(|| {
             failure(
                 "stop_timeout",
                 "The stop took too long and was forced; there is no new snapshot.",
-                "Its files are on its disk.",
+                if kept { "Its files are on its disk." } else { LOST },
             )
         });
         Ok(Event::Stopped { snapshot: None, failure })
@@ -353,12 +359,11 @@ impl ControlPlane {
 
     async fn watch(&self, session: &Session) -> PortResult<Watched> {
         let status = self.ports().runtime.inspect(machine_of(session)).await?;
-        let alive = status.is_some_and(|status| status.alive && status.epoch == session.epoch);
-        if !alive {
+        if !status.as_ref().is_some_and(|status| status.alive && status.epoch == session.epoch) {
             return Ok(Watched::Happened(Event::MachineLost(failure(
                 "machine_lost",
                 "Its machine ended by itself.",
-                "Its files are on its disk: start it again.",
+                if keeps_disk(status.as_ref()) { "Its files are on its disk: start it again." } else { LOST },
             ))));
         }
         Ok(match self.look_for_idleness(session).await? {
@@ -428,6 +433,14 @@ impl ControlPlane {
     fn has_time(&self, session: &Session) -> bool {
         session.deadline.is_some_and(|deadline| deadline.before(rules::STOP_DEADLINE / 2) > self.now())
     }
+}
+
+/// What a machine leaves behind whose disk ends with it.
+const LOST: &str = "Start it again: it has the files of its last snapshot; what came after that is lost.";
+
+/// Whether a machine's disk is there without it. Some runtimes keep none.
+fn keeps_disk(status: Option<&MachineStatus>) -> bool {
+    status.is_some_and(|status| status.disk_whole)
 }
 
 /// Tells whoever listens that a session sleeps, and what put it to sleep.
