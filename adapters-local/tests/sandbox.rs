@@ -24,6 +24,8 @@ mod life;
 mod limits;
 #[path = "sandbox/probe.rs"]
 mod probe;
+#[path = "sandbox/suite.rs"]
+mod suite;
 #[path = "sandbox/world.rs"]
 mod world;
 
@@ -33,7 +35,9 @@ use std::process::{Command, ExitCode};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// A trial's body: an async function without arguments, boxed.
-type Body = fn() -> std::pin::Pin<Box<dyn Future<Output = ()>>>;
+type Body = fn() -> Running;
+/// The same at work.
+type Running = std::pin::Pin<Box<dyn Future<Output = ()>>>;
 
 /// An ordinary user: nothing on the host belongs to it.
 const ORDINARY: u32 = 64_123;
@@ -63,20 +67,27 @@ fn main() -> ExitCode {
         trials
             .push(Trial::test(format!("sandbox::root::{name}"), move || here(body)).with_ignored_flag(!root));
     }
+    for case in suite::CASES {
+        let name = case.name;
+        trials
+            .push(Trial::test(format!("sandbox::user::{name}"), move || as_user(name, || suite::run(case))));
+        let root_too = Trial::test(format!("sandbox::root::{name}"), move || here(|| suite::run(case)));
+        trials.push(root_too.with_ignored_flag(!root));
+    }
     let mut arguments = Arguments::from_args();
     // Machines are watched by time; many at once on few cores would only disturb each other.
     arguments.test_threads = arguments.test_threads.or(Some(2));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-fn here(body: Body) -> Result<(), Failed> {
+fn here(body: impl FnOnce() -> Running) -> Result<(), Failed> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(body());
     runtime.shutdown_background();
     Ok(())
 }
 
-fn as_user(name: &str, body: Body) -> Result<(), Failed> {
+fn as_user(name: &str, body: impl FnOnce() -> Running) -> Result<(), Failed> {
     if !world::is_root() {
         return here(body);
     }

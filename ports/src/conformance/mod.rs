@@ -16,6 +16,7 @@ mod blobs;
 mod cache;
 mod feed;
 mod limit;
+mod machine;
 mod queue;
 mod store;
 mod world;
@@ -30,6 +31,7 @@ pub use blobs::BLOB_CASES;
 pub use cache::{CACHE_CASES, CacheBench};
 pub use feed::FEED_CASES;
 pub use limit::{LIMIT_CASES, LimiterBench};
+pub use machine::{MACHINE_CASES, MachineBench};
 pub use queue::{QUEUE_CASES, QueueBench};
 pub use store::STORE_CASES;
 
