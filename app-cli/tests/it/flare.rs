@@ -65,6 +65,13 @@ pub(crate) struct Place {
     pub(crate) root: tempfile::TempDir,
 }
 
+impl Drop for Place {
+    /// Sessions that sleep have their disks on the engine, where there is one.
+    fn drop(&mut self) {
+        crate::docker::clear(&self.path("data"));
+    }
+}
+
 impl Place {
     /// Fresh ones.
     pub(crate) fn new() -> Self {
@@ -171,6 +178,7 @@ impl Server {
             .command(EXE)
             .args(["--json", "dev", "--data-dir"])
             .arg(&data)
+            .args(crate::docker::words_for(words))
             .args(words)
             .stdout(Stdio::piped())
             .stderr(remarks)

@@ -15,6 +15,7 @@ mod config_ssh;
 mod cp;
 mod credentials;
 mod direction;
+mod docker;
 mod exec;
 mod files;
 mod flare;
