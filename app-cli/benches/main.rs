@@ -3,7 +3,8 @@
 //! Machines are noisy: compare within a run, not between runs. `BENCH_SESSIONS` (default 40), `BENCH_BURST` (100
 //! sessions at once), `BENCH_IDLE` (50 sessions that nobody uses), `BENCH_KEYS` (2,000 keystrokes), `BENCH_SECONDS`
 //! (default 4 for each load) and `BENCH_TENANT_SESSIONS` (default 100,000) scale it; `BENCH_ONLY=` `create`,
-//! `burst`, `idle`, `ssh` or `terminal` measures that part alone.
+//! `burst`, `idle`, `ssh` or `terminal` measures that part alone, and `docker` sessions as containers beside `docker run`, which
+//! nothing else does.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -16,6 +17,7 @@ mod bare;
 mod burst;
 mod by_hand;
 mod client;
+mod docker;
 mod idle;
 mod load;
 mod memory;
@@ -59,6 +61,9 @@ fn main() {
         env!("CARGO_PKG_VERSION"),
         std::thread::available_parallelism().unwrap()
     );
+    if only("docker") {
+        return docker::run(folder.path(), setting("BENCH_SESSIONS", 20));
+    }
     version();
     let mut server = Server::start(folder.path());
     let idle = memory::of(server.pid());

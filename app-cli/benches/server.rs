@@ -10,17 +10,24 @@ pub(crate) struct Server {
     child: Child,
     port: u16,
     folder: PathBuf,
+    words: Vec<String>,
 }
 
 impl Server {
     pub(crate) fn start(folder: &Path) -> Self {
+        Self::with(folder, &[])
+    }
+
+    /// With these words behind `dev`.
+    pub(crate) fn with(folder: &Path, words: &[&str]) -> Self {
+        let words: Vec<String> = words.iter().map(ToString::to_string).collect();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let child = spawn(folder, port);
-        Self { child, port, folder: folder.to_owned() }
+        let child = spawn(folder, port, &words);
+        Self { child, port, folder: folder.to_owned(), words }
     }
 
     pub(crate) fn restart(&mut self) {
-        self.child = spawn(&self.folder, self.port);
+        self.child = spawn(&self.folder, self.port, &self.words);
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -52,10 +59,11 @@ impl Drop for Server {
     }
 }
 
-fn spawn(folder: &Path, port: u16) -> Child {
+fn spawn(folder: &Path, port: u16, words: &[String]) -> Child {
     let mut child = Command::new(env!("CARGO_BIN_EXE_flare"))
         .args(["dev", "--port", &port.to_string(), "--data-dir"])
         .arg(folder.join("data"))
+        .args(words)
         .env("RUST_LOG", "error")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
