@@ -6,7 +6,9 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use burstflare_ports::error::{ErrorKind, PortError, PortResult};
-use burstflare_ports::machine::{AgentTarget, DiskPlan, LayerRef, MachineKey, MachineOwner, MachineSpec};
+use burstflare_ports::machine::{
+    AgentTarget, DiskPlan, IMAGE, LayerRef, MachineKey, MachineOwner, MachineSpec,
+};
 use burstflare_ports::record::{Build, Effect, Version, VersionSpec};
 use burstflare_ports::secret::Secret;
 use burstflare_ports::store::{ChangeSet, CommitError, Family, Guard, Key, Put};
@@ -54,7 +56,24 @@ impl ControlPlane {
             // Half a bundle may lie on the machine that the first try began.
             self.ports().runtime.destroy(target.machine, build.epoch).await?;
         }
-        self.ports().runtime.start(spec).await?;
+        match self.ports().runtime.start(spec).await {
+            // What is missing or unknown is the same at the next attempt.
+            Err(error) if error.kind() == ErrorKind::NotFound && error.operation() == IMAGE => {
+                return Ok(Verdict::Failed(failure(
+                    "image_not_found",
+                    error.context(),
+                    "Bring the image to the server's engine, then retry the build.",
+                )));
+            }
+            Err(error) if error.kind() == ErrorKind::Invalid => {
+                return Ok(Verdict::Failed(failure(
+                    "machine_refused",
+                    error.context(),
+                    "Correct `base` in flare.toml and upload a new version.",
+                )));
+            }
+            other => other?,
+        };
         self.agent_ready(&target, BOOT).await?;
         let Some(bundle) = &version.bundle else {
             return Ok(Verdict::Failed(failure(
