@@ -26,6 +26,7 @@ pub(crate) fn trials() -> Vec<(&'static str, Begin)> {
         ("what_nobody_knows_any_more_is_found_and_removed", || Box::pin(strays())),
         ("a_container_that_is_killed_from_outside_is_seen_to_be_dead", || Box::pin(killed())),
         ("a_start_that_was_cut_off_is_begun_anew", || Box::pin(cut_off())),
+        ("the_way_out_is_served_again_by_the_next_server", || Box::pin(way_out())),
         ("the_limits_hold", || Box::pin(limits())),
         ("what_has_no_static_agent_or_no_engine_is_refused", || Box::pin(refused())),
         ("twenty_at_once_leave_nothing", || Box::pin(twenty())),
@@ -224,6 +225,26 @@ async fn cut_off() {
     next.start(spec(machine, 1)).await.expect("starts");
     assert_ne!(container(&world), before, "another container of the same life");
     next.destroy(machine, 1).await.expect("destroyed");
+    assert_eq!(world.objects(), Vec::<String>::new());
+}
+
+async fn way_out() {
+    let mut world = World::new().await;
+    let machine = key(1);
+    world.runtime.start(spec(machine, 1)).await.expect("starts");
+    // The proxy refuses what is the host's, so somebody has answered.
+    let ask = "exec 3<>/dev/tcp/127.0.0.1/3128; \
+               printf 'CONNECT 127.0.0.1:1 HTTP/1.1\\r\\nHost: 127.0.0.1:1\\r\\n\\r\\n' >&3; head -n 1 <&3";
+    let line = format!("bash -c '{}'", ask.replace('\'', "'\\''"));
+    let (before, _) = shell(&world, machine, 1, &line).await;
+    assert!(before.starts_with("HTTP/1.1 403"), "{before}");
+    world.runtime = world.opened_again().await;
+    let (after, _) = shell(&world, machine, 1, &line).await;
+    assert!(after.starts_with("HTTP/1.1 403"), "{after}");
+    // There is no other one.
+    let (direct, _) = shell(&world, machine, 1, "bash -c 'exec 3<>/dev/tcp/192.0.2.1/80' 2>&1").await;
+    assert!(direct.contains("unreachable"), "{direct}");
+    world.runtime.destroy(machine, 1).await.expect("destroyed");
     assert_eq!(world.objects(), Vec::<String>::new());
 }
 

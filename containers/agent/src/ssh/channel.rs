@@ -146,7 +146,10 @@ pub(super) fn start(agent: &Agent, wish: &Wish, program: &Program) -> io::Result
             None
         }
     };
-    let child = agent.children.start(&mut command)?;
+    let named = |problem: io::Error| {
+        io::Error::new(problem.kind(), format!("{}: {problem}", start.program.to_string_lossy()))
+    };
+    let child = agent.children.start(&mut command).map_err(named)?;
     // `command` held the terminal's other end; it goes here, so that the program is its only holder.
     drop(command);
     Ok(Running { pid: child.pid, terminal, child })
