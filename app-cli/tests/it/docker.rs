@@ -111,7 +111,6 @@ fn an_image_of_one_program_needs_nothing_else() {
     let asked = run(place.command(EXE).args(["ssh", &id, "--", "-tt"]).env("TERM", "xterm"));
     assert!(asked.code != 0 && format!("{}{}", asked.out, asked.err).contains("no shell"), "{asked:?}");
     ssh(&[]).fails(127, "no shell");
-    place.flare(["attach", &id, "--new"]).failed_about("no shell");
     // Copies are the agent's.
     let config = place.path("ssh_config");
     run(place.command(EXE).args(["config-ssh", "--yes", "--url", &server.url, "--file"]).arg(&config)).ok();
