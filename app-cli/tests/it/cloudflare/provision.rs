@@ -86,7 +86,7 @@ fn lost_answers_and_bad_moments_make_no_doubles() {
         whole(&desk);
         // It looked before it tried again: each was done once, also where the answer was lost.
         let writes = desk.stub.account().writes.clone();
-        assert_eq!(writes.len(), 8, "{fault:?}: {writes:?}");
+        assert_eq!(writes.len(), 9, "{fault:?}: {writes:?}");
     }
 }
 
