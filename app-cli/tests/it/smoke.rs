@@ -101,7 +101,7 @@ fn the_step_that_fails_is_told_with_its_reason_and_cleaned_up_after() {
 
     // A step that takes too long has failed.
     let late = smoke(&place, &["--timeout", "1ms"]).fails(8, "it took longer than");
-    assert_eq!(states(&late.out).last().map(|(_, state)| state.as_str()), Some("failed"), "{late:?}");
+    assert!(states(&late.out).iter().any(|(_, state)| state == "failed"), "{late:?}");
 
     // A server that says itself that it cannot work is asked for nothing more.
     let machines = server.data.join("machines");
